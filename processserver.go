@@ -1,0 +1,58 @@
+package homeward
+
+import (
+	"context"
+	"time"
+)
+
+// ProcessServer receives deltas from agents, spools them within bounds,
+// compresses what compresses, and forwards them under bandwidth caps. Its data
+// face is a Sink.
+type ProcessServer interface {
+	// Prepare routes an item to its master target.
+	Prepare(ctx context.Context, req RouteRequest) (RouteReport, error)
+	// Forget drops the route and what is spooled for it; older generations are refused.
+	Forget(ctx context.Context, req GenerationRequest) (Done, error)
+	// Limit sets the bandwidth schedule of one link.
+	Limit(ctx context.Context, req LimitRequest) (Done, error)
+	Report(ctx context.Context, req ItemRequest) (RouteReport, error)
+	Fencer
+}
+
+// RouteRequest is for ProcessServer.Prepare.
+type RouteRequest struct {
+	Item       ItemID     `json:"item"`
+	Generation Generation `json:"generation"`
+	Target     string     `json:"target"` // URL of the master target, https://host:port
+	// Compression: "auto" (the default: by measured link speed), "none", "s2", "zstd".
+	Compression string `json:"compression,omitempty"`
+	// Share is this item's part of the spool in bytes; 0: an equal part.
+	Share int64 `json:"share,omitempty"`
+}
+
+// RouteReport tells how a route stands.
+type RouteReport struct {
+	Item        ItemID     `json:"item"`
+	Generation  Generation `json:"generation"`
+	Target      string     `json:"target"`
+	Standing    Standing   `json:"standing"`
+	PlainBytes  int64      `json:"plain_bytes"` // of deltas forwarded, as received
+	WireBytes   int64      `json:"wire_bytes"`  // as sent
+	SpoolBytes  int64      `json:"spool_bytes"`
+	SpoolLimit  int64      `json:"spool_limit"`
+	TargetError string     `json:"target_error,omitempty"` // of the last forward, with its remedy
+}
+
+// LimitRequest caps what a process server sends to one target.
+type LimitRequest struct {
+	Target   string   `json:"target,omitempty"` // URL; empty: all together
+	Schedule []Window `json:"schedule"`         // first match counts; none matches: no cap
+}
+
+// Window is a part of the week with a cap.
+type Window struct {
+	Days           []time.Weekday `json:"days,omitempty"`   // empty: every day
+	From           string         `json:"from,omitempty"`   // "08:00", local time; empty: from midnight
+	To             string         `json:"to,omitempty"`     // "18:00"; empty: to midnight; before From: over midnight
+	BytesPerSecond int64          `json:"bytes_per_second"` // 0: no cap
+}
