@@ -1,0 +1,54 @@
+# Homeward. `make demo` shows what it does, `make test` checks that it does it.
+GO      ?= go
+BIN     := bin/homeward
+TOOLS   := $(CURDIR)/bin
+LINT    := $(TOOLS)/golangci-lint
+LINTVER := v2.15.0
+PKGS    := ./...
+
+.PHONY: build demo test check deps lint fmt vet race fuzz system long bench clean
+
+build: $(BIN)
+$(BIN): $(shell find . -name '*.go' -not -path './bin/*') go.mod go.sum
+	CGO_ENABLED=0 $(GO) build -trimpath -o $@ ./cmd/homeward
+
+# The whole round trip on this machine; ARGS passes flags, e.g. ARGS="--guest builtin --keep".
+demo: build
+	$(BIN) demo $(ARGS)
+
+# What .ci/run calls. Installs what it needs on Debian 12, then everything below.
+test: deps check race fuzz system
+
+deps:
+	sh hack/deps.sh
+
+check: fmt vet lint
+fmt:
+	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "gofmt these files:"; echo "$$out"; exit 1; }
+	$(GO) mod verify
+vet:
+	$(GO) vet $(PKGS)
+lint: $(LINT)
+	$(LINT) run $(PKGS)
+	sh hack/sizes.sh
+$(LINT):
+	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINTVER)
+
+race:
+	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v '/test$$\|/test/')
+
+# Every fuzz target for a few seconds; FUZZTIME=10m for a long run.
+FUZZTIME ?= 3s
+fuzz:
+	sh hack/fuzz.sh $(FUZZTIME)
+
+# Whole-system tests: real processes, sockets, guests; judged by QEMU, nbdkit, libnbd, fio, PostgreSQL.
+system: build
+	$(GO) test -timeout 30m ./test/...
+
+# The randomised proofs, long: HOMEWARD_CASES rounds each.
+long: build
+	HOMEWARD_CASES=$${HOMEWARD_CASES:-2000} $(GO) test -timeout 3h -run 'Random|Model|Powerloss|Kill' ./...
+
+clean:
+	rm -rf bin cache
