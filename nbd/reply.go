@@ -1,0 +1,178 @@
+package nbd
+
+import (
+	"iter"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/block"
+)
+
+// answer posts the reply; more is as for outbox.post. The task is gone after it.
+func (t *task) answer(more bool) {
+	out := t.session.out
+	switch {
+	case t.err != nil:
+		out.post(parcel{head: t.failure(), owner: t}, more)
+	case t.cmd == cmdRead && len(t.holes) > 1 || len(t.holes) == 1 && t.holes[0].Zero:
+		t.pieces(out)
+	case t.cmd == cmdRead:
+		out.post(parcel{head: t.data(), owner: t}, more)
+	case t.cmd == cmdBlockStatus:
+		out.post(parcel{head: t.extra, owner: t}, more)
+	default:
+		t.simple(t.head[:], errOK)
+		out.post(parcel{head: t.head[:simpleSize], owner: t}, more)
+	}
+}
+
+func (t *task) simple(p []byte, no errno) {
+	be.PutUint32(p, magicSimple)
+	be.PutUint32(p[4:], uint32(no))
+	be.PutUint64(p[8:], t.cookie)
+}
+
+// data frames what a read has read, in one piece.
+func (t *task) data() []byte {
+	if !t.session.structured {
+		p := t.buf.framed(simpleSize, t.size)
+		t.simple(p, errOK)
+		return p
+	}
+	if t.size == 0 { // a data chunk must not be empty
+		chunk{flags: chunkDone, kind: chunkNone, cookie: t.cookie}.put(t.head[:])
+		return t.head[:structuredSize]
+	}
+	p := t.buf.framed(structuredSize+8, t.size)
+	chunk{flags: chunkDone, kind: chunkOffsetData, cookie: t.cookie, n: uint32(8 + t.size)}.put(p)
+	be.PutUint64(p[structuredSize:], t.off)
+	return p
+}
+
+// failure frames t.err. Reads and block status of a client with structured
+// replies get it with its text.
+func (t *task) failure() []byte {
+	no := errnoOf(t.err)
+	if !t.session.structured || t.cmd != cmdRead && t.cmd != cmdBlockStatus {
+		t.simple(t.head[:], no)
+		return t.head[:simpleSize]
+	}
+	text := t.err.Error()
+	text = text[:min(len(text), 1000)]
+	p := make([]byte, structuredSize, structuredSize+6+len(text))
+	chunk{flags: chunkDone, kind: chunkError, cookie: t.cookie, n: uint32(6 + len(text))}.put(p)
+	p = be.AppendUint32(p, uint32(no))
+	p = be.AppendUint16(p, uint16(len(text)))
+	return append(p, text...)
+}
+
+// heads is a sender for the pieces of a reply of which only the last one frees the task.
+type heads struct{}
+
+func (heads) sent() {}
+
+// pieces answers a read chunk by chunk, holes without their zeroes.
+func (t *task) pieces(out *outbox) {
+	p := t.buf.payload(t.size)
+	for i, e := range t.holes {
+		c := chunk{kind: chunkOffsetData, cookie: t.cookie, n: uint32(8 + e.Len)}
+		head := make([]byte, structuredSize+8, structuredSize+12)
+		var body []byte
+		if e.Zero {
+			c.kind, c.n = chunkOffsetHole, 12
+			head = be.AppendUint32(head, uint32(e.Len))
+		} else {
+			body = p[e.Off-int64(t.off):][:e.Len]
+		}
+		last := i == len(t.holes)-1
+		var owner sender = heads{}
+		if last {
+			c.flags, owner = chunkDone, t
+		}
+		c.put(head)
+		be.PutUint64(head[structuredSize:], uint64(e.Off))
+		out.post(parcel{head: head, body: body, owner: owner}, !last)
+		if last {
+			return // t belongs to the outbox now
+		}
+	}
+}
+
+// status fills t.extra with the reply to a block status request: a chunk for
+// every context the client has chosen.
+func (t *task) status() error {
+	for i, c := range t.session.contexts {
+		at := len(t.extra)
+		t.extra = append(t.extra, make([]byte, structuredSize)...)
+		t.extra = be.AppendUint32(t.extra, uint32(i+1))
+		if err := t.extents(c.context); err != nil {
+			return err
+		}
+		ch := chunk{kind: chunkBlockStatus, cookie: t.cookie, n: uint32(len(t.extra) - at - structuredSize)}
+		if i == len(t.session.contexts)-1 {
+			ch.flags = chunkDone
+		}
+		ch.put(t.extra[at:])
+	}
+	return nil
+}
+
+// extents appends descriptors of the asked range, adjacent ones of the same
+// flags joined; not more than maxExtents, or one if that was asked for: the
+// client asks again for the rest.
+func (t *task) extents(c Context) error {
+	most := maxExtents
+	if t.flags&reqOne != 0 {
+		most = 1
+	}
+	var run Extent
+	count, left := 0, int64(t.n)
+	add := func() {
+		t.extra = be.AppendUint32(t.extra, uint32(run.Len))
+		t.extra = be.AppendUint32(t.extra, run.Flags)
+		count++
+	}
+	for e, err := range c.Extents(int64(t.off), int64(t.n)) {
+		if err != nil {
+			return err
+		}
+		e.Len = min(e.Len, left)
+		left -= e.Len
+		switch {
+		case run.Len > 0 && run.Flags == e.Flags:
+			run.Len += e.Len
+		case run.Len > 0:
+			add()
+			run = e
+		default:
+			run = e
+		}
+		if count == most || left == 0 {
+			break
+		}
+	}
+	if run.Len > 0 && count < most {
+		add()
+	}
+	if count == 0 {
+		return homeward.Errorf("block status", homeward.Internal, t.session.export.Name, "", "the context described nothing")
+	}
+	return nil
+}
+
+// Extents makes allocation a Context.
+func (a allocation) Extents(off, n int64) iter.Seq2[Extent, error] {
+	return func(yield func(Extent, error) bool) {
+		for e, err := range block.Extents(a.disk, off, n) {
+			out := Extent{Len: e.Len}
+			if e.Hole {
+				out.Flags |= ExtentHole
+			}
+			if e.Zero {
+				out.Flags |= ExtentZero
+			}
+			if !yield(out, err) {
+				return
+			}
+		}
+	}
+}

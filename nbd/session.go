@@ -1,0 +1,268 @@
+package nbd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/homeward-dr/homeward"
+)
+
+const (
+	// maxWorkers is the most requests of one connection that are carried out at a time.
+	maxWorkers = 32
+	// inlineMax is the largest read or write that is carried out while its worker
+	// keeps the turn: for these a switch of goroutines costs more than the request.
+	inlineMax = 32 << 10
+	// slowDisk is how long such a request may take. If one takes longer, the next
+	// handedOver requests are carried out side by side before inline is tried again.
+	slowDisk   = 100 * time.Microsecond
+	handedOver = 64
+)
+
+// session is the transmission phase of one connection. Its workers take turns:
+// the one that has the turn reads a request, passes the turn on and carries the
+// request out, so no request waits for a hop between goroutines. Small requests
+// to a quick disk do not even pass the turn on.
+type session struct {
+	server     *Server
+	export     *served
+	peer       string
+	raw        net.Conn
+	in         *inbox
+	out        *outbox
+	flags      uint16
+	structured bool
+	contexts   []metaContext
+	ctx        context.Context // ends when the session is cut
+	cancel     context.CancelFunc
+
+	finishing atomic.Bool // no further request is to be read
+	reading   pulse       // within a request whose rest has not arrived
+	waiting   atomic.Int32
+	workers   atomic.Int32
+	running   sync.WaitGroup
+
+	turn    sync.Mutex // guards in and what follows
+	ended   bool
+	err     error // why, nil when in good order
+	hurried int   // requests left to be handed over
+}
+
+func newSession(n *negotiation, e *served) *session {
+	s := &session{
+		server: n.server, export: e, peer: n.peer(), raw: n.raw, in: n.in, out: newOutbox(n.conn),
+		flags: n.flags(e), structured: n.structured,
+	}
+	if n.contextsOf == e.Name {
+		s.contexts = n.contexts
+	}
+	s.in.stall = &s.reading
+	s.ctx, s.cancel = context.WithCancel(n.server.ctx)
+	return s
+}
+
+// run serves until the client leaves, the session is finished or cut, or the
+// client breaks the protocol; then no request of it is on the disk any more.
+func (s *session) run() error {
+	// The handshake's deadline ends here; a finish since then stays in force.
+	defer s.cancel()
+	if err := s.readDeadline(time.Time{}); err != nil {
+		return s.broken("start transmission", err)
+	}
+	if err := s.raw.SetWriteDeadline(time.Time{}); err != nil {
+		return s.broken("start transmission", err)
+	}
+	var watching sync.WaitGroup
+	watching.Go(s.watch)
+	s.follow()
+	s.running.Wait()
+	s.cancel()
+	watching.Wait()
+	return s.err
+}
+
+// finish stops reading requests; those read are carried out and answered.
+func (s *session) finish() {
+	s.finishing.Store(true)
+	_ = s.raw.SetReadDeadline(time.Unix(1, 0)) // fails only when the connection is closed already
+}
+
+// cut ends the session without another word.
+func (s *session) cut() {
+	s.cancel()
+	_ = s.raw.Close()
+}
+
+// watch cuts a client that neither completes a request nor takes a reply.
+func (s *session) watch() {
+	tick := time.NewTicker(s.server.o.StallTimeout)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if s.reading.stalled() || s.out.pulse.stalled() {
+			s.server.o.Log.Warn("NBD client stalled", "client", s.peer, "export", s.export.Name)
+			s.cut()
+		}
+	}
+}
+
+func (s *session) readDeadline(t time.Time) error {
+	err := s.raw.SetReadDeadline(t)
+	if s.finishing.Load() {
+		return s.raw.SetReadDeadline(time.Unix(1, 0))
+	}
+	return err
+}
+
+// follow sees to it that somebody takes the turn when it is passed on.
+func (s *session) follow() {
+	if s.waiting.Load() > 0 || s.workers.Load() >= maxWorkers {
+		return
+	}
+	s.workers.Add(1)
+	s.running.Go(s.work)
+}
+
+// work is one worker: it lives until the session ends.
+func (s *session) work() {
+	for {
+		s.waiting.Add(1)
+		s.turn.Lock()
+		s.waiting.Add(-1)
+		t := s.next()
+		for t != nil && s.quick(t) {
+			s.doQuick(t)
+			t = s.next()
+		}
+		if t == nil {
+			s.turn.Unlock()
+			s.out.flush()
+			return
+		}
+		s.follow()
+		s.turn.Unlock()
+		s.out.flush()
+		t.do()
+		t.answer(false)
+	}
+}
+
+// quick reports whether t is to be carried out with the turn kept.
+func (s *session) quick(t *task) bool {
+	if s.hurried > 0 {
+		s.hurried--
+		return false
+	}
+	return (t.cmd == cmdRead || t.cmd == cmdWrite) && t.n <= inlineMax && t.flags&reqFUA == 0
+}
+
+func (s *session) doQuick(t *task) {
+	begun := time.Now()
+	t.do()
+	if time.Since(begun) > slowDisk {
+		s.hurried = handedOver
+	}
+	t.answer(s.in.buffered() >= requestSize)
+}
+
+// next reads a request, its payload included; nil when the session ends. Called
+// with the turn.
+func (s *session) next() *task {
+	if s.ended {
+		return nil
+	}
+	t, err := s.read()
+	if t == nil {
+		s.ended = true
+		if err != nil && !s.finishing.Load() && s.ctx.Err() == nil {
+			s.err = err
+		}
+	}
+	return t
+}
+
+// read is next without its bookkeeping. No task and no error: the client left.
+func (s *session) read() (*task, error) {
+	if s.in.buffered() < requestSize {
+		s.out.flush()
+	}
+	p, err := s.in.head(requestSize)
+	if err != nil {
+		return nil, quiet(s.broken("read request", err), err)
+	}
+	req, ok := parseRequest(p)
+	if !ok {
+		return nil, homeward.Errorf("read request", homeward.Invalid, s.peer, "connect with an NBD client", "wrong magic")
+	}
+	if req.cmd == cmdDisconnect {
+		return nil, nil
+	}
+	size := 0 // of the buffer it needs
+	if (req.cmd == cmdRead || req.cmd == cmdWrite) && req.n <= MaxRequest {
+		size = int(req.n)
+	}
+	if err := s.reserve(size); err != nil {
+		return nil, s.broken("wait for room", err)
+	}
+	t := s.server.task(s, req, size)
+	if req.cmd != cmdWrite {
+		return t, nil
+	}
+	if s.in.buffered() < int(req.n) {
+		s.out.flush()
+	}
+	if t.buf != nil {
+		err = s.in.payload(t.buf.payload(size))
+	} else {
+		err = s.in.discard(int(req.n))
+	}
+	if err != nil {
+		t.sent()
+		return nil, s.broken("read payload", err)
+	}
+	return t, nil
+}
+
+// reserve takes room for one request of size bytes from the server's budget.
+func (s *session) reserve(size int) error {
+	if s.server.budget.tryTake(size) {
+		return nil
+	}
+	s.out.flush() // what is held back holds room itself
+	return s.server.budget.take(s.ctx, size)
+}
+
+func (s *session) broken(op string, err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return homeward.Errorf(op, homeward.Unavailable, s.peer, "", "connection ended: %w", err)
+	}
+	return homeward.Errorf(op, homeward.Unavailable, s.peer, "", "%w", err)
+}
+
+// pulse tells from outside whether somebody is stuck: it is odd while something
+// is awaited from the peer, and moves with every bit of progress.
+type pulse struct {
+	n    atomic.Uint64
+	seen uint64 // by the last stalled; of its caller alone
+}
+
+func (p *pulse) beat() { p.n.Add(1) }
+
+// stalled reports whether nothing has moved since the last call though something
+// was awaited.
+func (p *pulse) stalled() bool {
+	v := p.n.Load()
+	stuck := v&1 == 1 && v == p.seen
+	p.seen = v
+	return stuck
+}
