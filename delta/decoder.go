@@ -35,7 +35,7 @@ type Decoder struct {
 // Errors: Corrupt, Unsupported (another version or unknown flags), Invalid (over
 // a limit); errors of r keep their kind.
 func NewDecoder(r io.Reader, l Limits) (*Decoder, error) {
-	d := &Decoder{r: bufio.NewReaderSize(r, 64<<10), limits: l.withDefaults()}
+	d := &Decoder{r: bufio.NewReaderSize(r, 16<<10), limits: l.withDefaults()}
 	h, raw, err := readHeader(d.r, d.limits)
 	if err != nil {
 		return nil, err

@@ -63,6 +63,7 @@ func (s *tally) seal(m homeward.Mark, root entry, height int) (footer, error) {
 		return footer{}, err
 	}
 	s.absorb(mark)
+	m.At = m.At.Round(0).UTC() // as it will be read: no monotonic part
 	s.t.Mark = m
 	s.chain.Sum(s.t.Checksum[:0])
 	return footer{Trailer: s.t, root: root, height: height, size: s.off + trailerSize}, nil

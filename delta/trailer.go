@@ -22,7 +22,7 @@ type Trailer struct {
 const (
 	trailerTag  = 'T'
 	labelMax    = 200
-	trailerSize = 40 + labelMax + 5*8 + 8 + 8 + 8 + 32 + 8 + crcSize
+	trailerSize = 40 + labelMax + 8*8 + 32 + 8 + crcSize
 	endMagic    = "\xf5HWEND\r\n"
 )
 
