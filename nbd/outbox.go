@@ -17,6 +17,11 @@ type parcel struct {
 // given up because the connection is broken.
 type sender interface{ sent() }
 
+// nobody owns parcels whose memory is not used again.
+type nobody struct{}
+
+func (nobody) sent() {}
+
 // holdBack is how many bytes an outbox keeps at most for a promised follower.
 const holdBack = 128 << 10
 

@@ -65,11 +65,6 @@ func (t *task) failure() []byte {
 	return append(p, text...)
 }
 
-// heads is a sender for the pieces of a reply of which only the last one frees the task.
-type heads struct{}
-
-func (heads) sent() {}
-
 // pieces answers a read chunk by chunk, holes without their zeroes.
 func (t *task) pieces(out *outbox) {
 	p := t.buf.payload(t.size)
@@ -84,7 +79,7 @@ func (t *task) pieces(out *outbox) {
 			body = p[e.Off-int64(t.off):][:e.Len]
 		}
 		last := i == len(t.holes)-1
-		var owner sender = heads{}
+		var owner sender = nobody{} // the last one frees the task
 		if last {
 			c.flags, owner = chunkDone, t
 		}
