@@ -28,6 +28,7 @@ type Hash [32]byte
 // Node names a node of a digest tree. A tree's geometry follows from the size of
 // its disk alone: level 0 has a leaf per block (the last as long as the disk's
 // tail), and a node of level L covers 256 nodes of level L-1, or what is left.
+// Levels 0 and 1 hash the bytes of the disk, the ones above the hashes below.
 type Node struct {
 	Level int
 	Index int64
@@ -64,7 +65,8 @@ type Tree struct {
 	hashed  atomic.Int64 // bytes
 	readers chan struct{}
 	buffers sync.Pool
-	zero    []Hash // by level: of a whole node that is all zero
+	// Of a whole leaf and a whole level-1 node that are all zero.
+	zeroLeaf, zeroNode Hash
 }
 
 // NewTree makes the tree of d and reads nothing yet.
@@ -73,12 +75,7 @@ func NewTree(d Disk) *Tree {
 	t := &Tree{disk: d, size: d.Size(), level1: make([]Hash, n), known: NewMap(n)}
 	t.readers = make(chan struct{}, min(maxTreeReads, 2*runtime.GOMAXPROCS(0)))
 	t.buffers.New = func() any { return new([nodeBytes]byte) }
-	leaf := hash(zeroes[:Size])
-	var children []byte
-	for range Fanout {
-		children = append(children, leaf[:]...)
-	}
-	t.zero = []Hash{leaf, hash(children)}
+	t.zeroLeaf, t.zeroNode = hash(zeroes[:Size]), hash(zeroes[:nodeBytes])
 	return t
 }
 
@@ -144,17 +141,13 @@ func parents(children []Hash) []Hash {
 	up := children[:0]
 	for len(children) > 0 {
 		n := min(Fanout, len(children))
-		up = append(up, hashNode(&buf, children[:n]))
+		for i := range n {
+			copy(buf[i*len(Hash{}):], children[i][:])
+		}
+		up = append(up, hash(buf[:n*len(Hash{})]))
 		children = children[n:]
 	}
 	return up
-}
-
-func hashNode(buf *[Fanout * len(Hash{})]byte, children []Hash) Hash {
-	for i := range children {
-		copy(buf[i*len(Hash{}):], children[i][:])
-	}
-	return hash(buf[:len(children)*len(Hash{})])
 }
 
 // leaves hashes blocks and keeps nothing.
@@ -164,8 +157,12 @@ func (t *Tree) leaves(ctx context.Context, first, count int64) ([]Hash, error) {
 	g.SetLimit(cap(t.readers))
 	for at := first; at < first+count; {
 		n := min(Fanout-at%Fanout, first+count-at) // never across a node of level 1
-		out, from := hashes[at-first:at-first+n], at*Size
-		g.Go(func() error { return t.hashBlocks(ctx, from, out, false) })
+		out, off := hashes[at-first:at-first+n], at*Size
+		g.Go(func() error {
+			return t.withBytes(ctx, off, min(n*Size, t.size-off), false, func(data []byte) {
+				t.hashLeaves(out, data)
+			})
+		})
 		at += n
 	}
 	if err := g.Wait(); err != nil {
@@ -174,9 +171,20 @@ func (t *Tree) leaves(ctx context.Context, first, count int64) ([]Hash, error) {
 	return hashes, nil
 }
 
-// hashBlocks hashes len(out) blocks from a byte offset on, at most a node's;
-// whole says that they are known to hold data all over.
-func (t *Tree) hashBlocks(ctx context.Context, off int64, out []Hash, whole bool) error {
+func (t *Tree) hashLeaves(out []Hash, data []byte) {
+	for i := range out {
+		leaf := data[i*Size : min((i+1)*Size, len(data))]
+		if len(leaf) == Size && IsZero(leaf) {
+			out[i] = t.zeroLeaf
+		} else {
+			out[i] = hash(leaf)
+		}
+	}
+}
+
+// withBytes reads n bytes, at most a node's, and lends them to use; whole says
+// that they are known to hold data all over. It waits for one of the readers.
+func (t *Tree) withBytes(ctx context.Context, off, n int64, whole bool, use func([]byte)) error {
 	select {
 	case t.readers <- struct{}{}:
 		defer func() { <-t.readers }()
@@ -185,18 +193,10 @@ func (t *Tree) hashBlocks(ctx context.Context, off int64, out []Hash, whole bool
 	}
 	buf := t.buffers.Get().(*[nodeBytes]byte)
 	defer t.buffers.Put(buf)
-	data := buf[:min(int64(len(out))*Size, t.size-off)]
-	if err := t.read(data, off, whole); err != nil {
+	if err := t.read(buf[:n], off, whole); err != nil {
 		return err
 	}
-	for i := range out {
-		leaf := data[i*Size : min((i+1)*Size, len(data))]
-		if len(leaf) == Size && IsZero(leaf) {
-			out[i] = t.zero[0]
-		} else {
-			out[i] = hash(leaf)
-		}
-	}
+	use(buf[:n])
 	return nil
 }
 
@@ -263,7 +263,7 @@ func (t *Tree) digestWindow(ctx context.Context, g *errgroup.Group, first, last 
 		switch i := node - first; {
 		case t.known.Has(node):
 		case zero[i] == nodeBytes:
-			t.learn(node, t.zero[1])
+			t.learn(node, t.zeroNode)
 		default:
 			whole := zero[i] == 0
 			g.Go(func() error { return t.hashNode(ctx, node, whole) })
@@ -276,14 +276,14 @@ func (t *Tree) digestWindow(ctx context.Context, g *errgroup.Group, first, last 
 }
 
 func (t *Tree) hashNode(ctx context.Context, node int64, whole bool) error {
-	var leaves [Fanout]Hash
-	out := leaves[:min(Fanout, BlocksOf(t.size)-node*Fanout)]
-	if err := t.hashBlocks(ctx, node*nodeBytes, out, whole); err != nil {
-		return err
-	}
-	var buf [Fanout * len(Hash{})]byte
-	t.learn(node, hashNode(&buf, out))
-	return nil
+	off := node * nodeBytes
+	return t.withBytes(ctx, off, min(nodeBytes, t.size-off), whole, func(data []byte) {
+		if len(data) == nodeBytes && IsZero(data) {
+			t.learn(node, t.zeroNode)
+		} else {
+			t.learn(node, hash(data))
+		}
+	})
 }
 
 func (t *Tree) learn(node int64, h Hash) {

@@ -26,6 +26,15 @@ func naive(d block.Disk) [][]block.Hash {
 		data = data[n:]
 	}
 	levels := [][]block.Hash{level}
+	if len(level) > 1 {
+		level = nil
+		for off := int64(0); off < d.Size(); off += 1 << 20 {
+			data := make([]byte, min(1<<20, d.Size()-off))
+			_, _ = d.ReadAt(data, off)
+			level = append(level, blake3.Sum256(data))
+		}
+		levels = append(levels, level)
+	}
 	for len(level) > 1 {
 		var up []block.Hash
 		for len(level) > 0 {

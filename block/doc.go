@@ -27,8 +27,11 @@
 // # Digest tree
 //
 // The hash is BLAKE3 with 256 bits. Level 0 has a hash per 4 KiB block, of its
-// bytes; the last block has as many as the disk. Level L has a hash per 256
-// hashes of level L-1 (or what is left of them), of those hashes in order. The
-// root is the only hash of its level. A tree says nothing about the size of its
-// disk, so sizes are compared first.
+// bytes; the last block has as many as the disk. Level 1 has a hash per 256
+// blocks (1 MiB), of their bytes too, and not of their hashes: BLAKE3 is two to
+// three times as fast on a MiB as on 4 KiB, and leaves are only wanted where a MiB
+// differs. From level 2 on, a level has a hash per 256 hashes of the level below
+// (or what is left of them), of those hashes in order. The root is the only hash
+// of its level. A tree says nothing about the size of its disk, so sizes are
+// compared first.
 package block

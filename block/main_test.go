@@ -1,9 +1,16 @@
 package block_test
 
 import (
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if path := os.Getenv("BLOCK_TEST_HOLD"); path != "" {
+		holdLock(path)
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
