@@ -1,0 +1,209 @@
+package role
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/pki"
+)
+
+// contracts are all that travel: how each is served and called, and its interface.
+var contracts = []struct {
+	peer    pki.Peer
+	iface   reflect.Type
+	handler func(*recorder) http.Handler
+	client  func(*Node) any
+}{
+	{
+		pki.Peer{Role: pki.Agent, Name: "agent-1"}, reflect.TypeFor[homeward.Agent](),
+		func(r *recorder) http.Handler { return AgentHandler(fakeAgent{r}) },
+		func(n *Node) any { return Agent(n) },
+	},
+	{
+		pki.Peer{Role: pki.ProcessServer, Name: "ps-1"}, reflect.TypeFor[homeward.ProcessServer](),
+		func(r *recorder) http.Handler { return ProcessServerHandler(fakeProcessServer{r}) },
+		func(n *Node) any { return ProcessServer(n) },
+	},
+	{
+		pki.Peer{Role: pki.MasterTarget, Name: "mt-1"}, reflect.TypeFor[homeward.MasterTarget](),
+		func(r *recorder) http.Handler { return MasterTargetHandler(fakeMasterTarget{r}) },
+		func(n *Node) any { return MasterTarget(n) },
+	},
+}
+
+// TestContracts calls every method of every contract through the wire.
+func TestContracts(t *testing.T) {
+	in := newInstallation(t)
+	for _, c := range contracts {
+		fake := &recorder{}
+		in.start(in.dialling(c.peer, c.handler(fake)))
+		client := reflect.ValueOf(c.client(in.wait(c.peer.Name)))
+		for i := range c.iface.NumMethod() {
+			m := c.iface.Method(i)
+			t.Run(string(c.peer.Role)+"/"+m.Name, func(t *testing.T) { travels(t, fake, client.MethodByName(m.Name), m) })
+		}
+	}
+}
+
+// travels checks one method: request, answer, and every kind of error.
+func travels(t *testing.T, fake *recorder, call reflect.Value, m reflect.Method) {
+	req, answer := filled(m.Type.In(1)), filled(m.Type.Out(0))
+	invoke := func() (any, error) {
+		out := call.Call([]reflect.Value{reflect.ValueOf(within(t)), req})
+		err, _ := out[1].Interface().(error)
+		return out[0].Interface(), err
+	}
+	fake.answer, fake.err = answer.Interface(), nil
+	got, err := invoke()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fake.method != m.Name || !reflect.DeepEqual(fake.req, req.Interface()) {
+		t.Errorf("arrived as %s %+v\nsent %+v", fake.method, fake.req, req)
+	}
+	if !reflect.DeepEqual(got, answer.Interface()) {
+		t.Errorf("answer %+v\nsent %+v", got, answer)
+	}
+	position := homeward.Position{Sequence: 7, Cut: homeward.NewID()}
+	generation := homeward.Generation{Number: 3, ID: homeward.NewID()}
+	for kind := range homeward.Table {
+		fake.err = homeward.Errorf("do it", kind, "item a", "do that", "cause: %w",
+			errors.Join(&homeward.PositionError{True: position}, &homeward.FencedError{InForce: generation}))
+		_, err := invoke()
+		var p *homeward.PositionError
+		var f *homeward.FencedError
+		if homeward.KindOf(err) != kind || homeward.RemedyOf(err) != "do that" || !strings.Contains(err.Error(), "do it item a: cause") {
+			t.Errorf("%s became %v (%s)", kind, err, homeward.KindOf(err))
+		}
+		if !errors.As(err, &p) || p.True != position || !errors.As(err, &f) || f.InForce != generation {
+			t.Errorf("%s: position or generation lost: %v", kind, err)
+		}
+	}
+	fake.err = nil
+}
+
+// filled is a value of type t with something in every field.
+func filled(t reflect.Type) reflect.Value {
+	v := reflect.New(t).Elem()
+	fill(v, new(byte))
+	return v
+}
+
+func fill(v reflect.Value, n *byte) {
+	*n = *n%100 + 1 // different everywhere, so that swapped fields show
+	switch v.Interface().(type) {
+	case time.Time:
+		v.Set(reflect.ValueOf(time.Unix(int64(*n), 5000).UTC()))
+		return
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i), n)
+		}
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		fill(v.Index(0), n)
+		fill(v.Index(1), n)
+	case reflect.Array:
+		for i := range v.Len() {
+			fill(v.Index(i), n)
+		}
+	case reflect.String:
+		v.SetString(strings.Repeat("x", int(*n)))
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Float64:
+		v.SetFloat(float64(*n) / 2)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(int64(*n))
+	case reflect.Uint64:
+		v.SetUint(uint64(*n))
+	case reflect.Uint8:
+		v.SetUint(uint64(*n))
+	default:
+		panic("the conformance test cannot fill a " + v.Type().String())
+	}
+}
+
+func TestCall_OddRequests(t *testing.T) {
+	in := newInstallation(t)
+	fake := &recorder{}
+	in.start(in.dialling(agent1, AgentHandler(fakeAgent{fake})))
+	n := in.wait(agent1.Name)
+	type surplus struct {
+		Item string `json:"item"`
+		New  int    `json:"new"`
+	}
+	ctx := within(t)
+	_, err := call[homeward.CaptureReport](ctx, n, "agent/report", surplus{"a", 1})
+	wantKind(t, err, homeward.Invalid)
+	if !strings.Contains(err.Error(), `"new"`) {
+		t.Errorf("does not name the unknown field: %v", err)
+	}
+	_, err = call[homeward.Done](ctx, n, "agent/make-coffee", homeward.ItemRequest{})
+	wantKind(t, err, homeward.Unsupported)
+	_, err = MasterTarget(n).Points(ctx, homeward.ItemRequest{})
+	wantKind(t, err, homeward.Unsupported)
+	_, err = Agent(n).MarkChanged(ctx, homeward.MarkRequest{Disks: []homeward.DiskChanges{{Changed: make([]byte, MaxBody)}}})
+	wantKind(t, err, homeward.Invalid)
+	fake.err = panicking("a defect")
+	_, err = Agent(n).Report(ctx, homeward.ItemRequest{})
+	wantKind(t, err, homeward.Internal)
+	fake.err = nil
+	if _, err = Agent(n).Report(ctx, homeward.ItemRequest{}); err != nil {
+		t.Errorf("a panic took more than its call down: %v", err)
+	}
+}
+
+// A large map passes, and a long call leaves room for others.
+func TestCall_LargeAndLong(t *testing.T) {
+	in := newInstallation(t)
+	fake := &recorder{}
+	in.start(in.dialling(agent1, AgentHandler(fakeAgent{fake})))
+	a := Agent(in.wait(agent1.Name))
+	ctx := within(t)
+	large := homeward.MarkRequest{Disks: []homeward.DiskChanges{{Changed: make([]byte, 40<<20)}}}
+	if _, err := a.MarkChanged(ctx, large); err != nil {
+		t.Fatal(err)
+	}
+	if got := fake.req.(homeward.MarkRequest); len(got.Disks[0].Changed) != 40<<20 {
+		t.Errorf("%d bytes arrived", len(got.Disks[0].Changed))
+	}
+
+	fake.mu.Lock()
+	fake.block, fake.entered, fake.aborted = make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	fake.mu.Unlock()
+	long, giveUp := context.WithCancel(ctx)
+	drained := make(chan error, 1)
+	go func() {
+		_, err := a.Drain(long, homeward.DrainRequest{})
+		drained <- err
+	}()
+	<-fake.entered
+	fake.mu.Lock()
+	fake.block = nil
+	fake.mu.Unlock()
+	if _, err := a.Report(ctx, homeward.ItemRequest{}); err != nil {
+		t.Errorf("beside a long call: %v", err)
+	}
+	giveUp()
+	wantKind(t, <-drained, homeward.Canceled)
+	if err := <-fake.aborted; err == nil {
+		t.Error("the role did not learn that the caller gave up")
+	}
+}
+
+// FuzzHandler: no body makes a handler panic, and each gets a document.
+func FuzzHandler(f *testing.F) {
+	f.Add([]byte(`{"item":"web01","generation":{"number":3,"id":"00112233445566778899aabbccddeeff"}}`))
+	f.Add([]byte(`{"machine":{},"base":"x"}`))
+	f.Add([]byte(`{} {}`))
+	f.Fuzz(func(t *testing.T, body []byte) { fuzzBody(t, body) })
+}

@@ -1,0 +1,48 @@
+package role
+
+import (
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/pki"
+)
+
+// Protocol is the number of this protocol. It rises when a request gains a field
+// or a contract gains a method; neighbouring numbers understand each other.
+const Protocol = 1
+
+// MaxBody is the most bytes a request or an answer may have: enough for the
+// worst-case map of 1.5 TiB of disk (1 bit per 4 KiB, in base64), and for those of
+// far larger disks whose changes are not scattered over every page.
+const MaxBody = 64 << 20
+
+const (
+	helloPath   = "session/hello"
+	goodbyePath = "session/goodbye"
+)
+
+// Welcome is the first thing a controller says.
+type Welcome struct {
+	Protocol int    `json:"protocol"`
+	Version  string `json:"version"` // of the controller's build, for people
+}
+
+// Hello is what a role answers: who it is, as in its certificate.
+type Hello struct {
+	pki.Peer
+	Protocol int    `json:"protocol"`
+	Version  string `json:"version"` // of the role's build, for people
+}
+
+// Goodbye tells a role why the controller closes the connection.
+type Goodbye struct {
+	Reason string `json:"reason"`
+	Remedy string `json:"remedy"`
+}
+
+// understands checks the other side's protocol number.
+func understands(theirs int, who string) error {
+	if theirs >= 1 && theirs >= Protocol-1 && theirs <= Protocol+1 {
+		return nil
+	}
+	return homeward.Errorf("greet", homeward.Unsupported, who,
+		"bring both sides to the same version", "it speaks protocol %d, this side %d", theirs, Protocol)
+}

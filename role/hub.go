@@ -1,0 +1,157 @@
+package role
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/homeward-dr/homeward"
+)
+
+// maxGreeting is how many connections a Hub greets at once.
+const maxGreeting = 64
+
+// HubOptions are for NewHub.
+type HubOptions struct {
+	TLS     *tls.Config // of Identity.ServerTLS with the roles that may connect
+	Version string      // of this build, for people
+	Log     *slog.Logger
+	// Ping is how long a node may be silent before it is asked for a sign of life,
+	// and how long it then has; 0: 10 s. After that it counts as disconnected.
+	Ping time.Duration
+}
+
+// Hub is the controller's end: it takes the connections of roles and knows which
+// nodes there are. Safe for concurrent use.
+type Hub struct {
+	options HubOptions
+
+	mu          sync.Mutex
+	nodes       map[string]*Node
+	changed     chan struct{} // closed and replaced when a node connects
+	subscribers map[chan Event]bool
+}
+
+// NewHub makes a Hub that knows no node yet; Serve lets them in.
+func NewHub(o HubOptions) *Hub {
+	o.TLS = o.TLS.Clone()
+	o.TLS.NextProtos = []string{http2}
+	if o.Ping == 0 {
+		o.Ping = defaultPing
+	}
+	return &Hub{options: o, nodes: map[string]*Node{}, changed: make(chan struct{}), subscribers: map[chan Event]bool{}}
+}
+
+// Serve takes connections from ln until ctx ends; then it closes ln and all
+// connections, waits for them and returns nil. It may be called once.
+func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
+	var sessions sync.WaitGroup
+	defer func() {
+		cancel()
+		stop()
+		_ = ln.Close()
+		sessions.Wait()
+	}()
+	greeting := make(chan struct{}, maxGreeting)
+	for {
+		raw, err := ln.Accept()
+		if ctx.Err() != nil {
+			if err == nil {
+				_ = raw.Close()
+			}
+			return nil
+		}
+		if err != nil {
+			return homeward.Errorf("accept roles", homeward.IO, ln.Addr().String(), "start it again", "%w", err)
+		}
+		greeting <- struct{}{} // freed within greetTimeout
+		sessions.Go(func() { h.serve(ctx, raw, func() { <-greeting }) })
+	}
+}
+
+// Node finds a node that has connected at least once. Errors: NotFound.
+func (h *Hub) Node(name string) (*Node, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n, known := h.nodes[name]
+	if !known {
+		return nil, homeward.Errorf("find node", homeward.NotFound, name,
+			"check the name, and that the node dials this controller", "it has never connected")
+	}
+	return n, nil
+}
+
+// Wait waits until a node is connected. Errors: Canceled or Timeout with ctx.
+func (h *Hub) Wait(ctx context.Context, name string) (*Node, error) {
+	for {
+		h.mu.Lock()
+		n, changed := h.nodes[name], h.changed
+		h.mu.Unlock()
+		if n != nil && n.session() != nil {
+			return n, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, homeward.Errorf("wait for node", homeward.KindOf(ctx.Err()), name,
+				"check that it runs and dials this controller; its log says why it cannot", "%w", ctx.Err())
+		}
+	}
+}
+
+// Nodes lists all that ever connected, by name.
+func (h *Hub) Nodes() []Status {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := make([]Status, 0, len(h.nodes))
+	for _, n := range h.nodes {
+		list = append(list, n.Status())
+	}
+	slices.SortFunc(list, func(a, b Status) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// Event tells that a node connected or was lost.
+type Event struct {
+	Status
+	Reason string `json:"reason,omitempty"` // why it was lost
+}
+
+// Subscribe delivers events from now on, until stop is called. A subscriber that
+// falls 64 behind is cut off: its channel is closed.
+func (h *Hub) Subscribe() (events <-chan Event, stop func()) {
+	ch := make(chan Event, 64)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.subscribers[ch] = true
+	return ch, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.drop(ch)
+	}
+}
+
+func (h *Hub) drop(ch chan Event) {
+	if h.subscribers[ch] {
+		delete(h.subscribers, ch)
+		close(ch)
+	}
+}
+
+// publish is called with h.mu held, so that events of a node are in order.
+func (h *Hub) publish(e Event) {
+	for ch := range h.subscribers {
+		select {
+		case ch <- e:
+		default:
+			h.drop(ch)
+		}
+	}
+}
