@@ -93,13 +93,13 @@ func TestEveryFlippedBitErrs(t *testing.T) {
 // and the whole of the index.
 func TestFlippedBitsOfATallIndex(t *testing.T) {
 	r := seeded(t)
-	b := tall(t, 600)
+	b := tall(t, 300)
 	for way, read := range readers {
 		t.Run(way, func(t *testing.T) {
 			if err := read(b); err != nil {
 				t.Fatal(err)
 			}
-			for range 3000 {
+			for range 1500 {
 				i, bit := r.IntN(len(b)), r.IntN(8)
 				b[i] ^= 1 << bit
 				if read(b) == nil {

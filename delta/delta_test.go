@@ -2,6 +2,7 @@ package delta
 
 import (
 	"bytes"
+	"flag"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -15,7 +16,15 @@ import (
 	"github.com/homeward-dr/homeward/block"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain hands HOMEWARD_SEED to rapid too, which prints its own when it fails.
+func TestMain(m *testing.M) {
+	if s := os.Getenv("HOMEWARD_SEED"); s != "" {
+		if err := flag.Set("rapid.seed", s); err != nil {
+			panic(err)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // seeded is a random source whose seed is printed; HOMEWARD_SEED replays one.
 func seeded(t testing.TB) *rand.Rand {
