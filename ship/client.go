@@ -190,10 +190,13 @@ func (c *Client) explain(ctx context.Context, op string, err error) error {
 	if ctx.Err() != nil {
 		return homeward.Wrap(context.Cause(ctx), op, c.base)
 	}
+	var own *homeward.Error // of a tls.Config's own verification
 	var verify *tls.CertificateVerificationError
 	var authority x509.UnknownAuthorityError
 	var alert *net.OpError
 	switch {
+	case errors.As(err, &own):
+		return homeward.Wrap(own, op, c.base)
 	case errors.As(err, &verify), errors.As(err, &authority):
 		return homeward.Errorf(op, homeward.Unauthentic, c.base, "enrol both ends with the same vault", "its certificate is not accepted: %w", err)
 	case errors.As(err, &alert) && alert.Op == "remote error":
