@@ -48,7 +48,7 @@ func Compare(ctx context.Context, a, b Hasher, within *Map) (*Map, CompareStats,
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(compareLeafs)
 	c.leaves = g
-	err := c.start(ctx, within)
+	err := c.descend(ctx, within)
 	if waited := g.Wait(); waited != nil {
 		err = waited // the first failure; it ended the rest
 	}
@@ -68,8 +68,8 @@ type comparison struct {
 	nodes, compared atomic.Int64
 }
 
-// start compares from the root, or from the largest nodes that lie in within.
-func (c *comparison) start(ctx context.Context, within *Map) error {
+// descend compares from the root, or from the largest nodes that lie in within.
+func (c *comparison) descend(ctx context.Context, within *Map) error {
 	if within == nil {
 		return c.nodeRange(ctx, rootLevel(c.size), 0, 1)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"iter"
+	"slices"
 	"testing"
 
 	"github.com/zeebo/blake3"
@@ -241,5 +242,36 @@ func TestTreeReportsReadErrors(t *testing.T) {
 	cancel()
 	if _, err := block.NewTree(m).Root(ctx); homeward.KindOf(err) != homeward.Canceled {
 		t.Errorf("canceled: %v", err)
+	}
+}
+
+// A disk large enough for four levels, compared with every shape of range.
+func TestTreeOfFourLevels(t *testing.T) {
+	m := block.NewMemory(300<<20 + 512)
+	for _, off := range []int64{0, 7 << 20, 255<<20 + 4095, 256 << 20, 300 << 20} {
+		_, _ = m.WriteAt([]byte("data"), off)
+	}
+	want := naive(m)
+	if len(want) != 4 {
+		t.Fatalf("%d levels", len(want))
+	}
+	tree := block.NewTree(m)
+	for level := range want {
+		got, err := tree.Hashes(context.Background(), level, 0, int64(len(want[level])))
+		must(t, err)
+		for i := range got {
+			if got[i] != want[level][i] {
+				t.Fatalf("level %d node %d differs", level, i)
+			}
+		}
+	}
+	other := block.NewMemory(m.Size())
+	within := block.NewMap(block.BlocksOf(m.Size()))
+	within.Set(100, within.Blocks()-100) // the end of the disk, and no node from its start
+	differ, _, err := block.Compare(context.Background(), tree, block.NewTree(other), within)
+	must(t, err)
+	runs := slices.Collect(differ.Runs(0))
+	if found := []block.Run{{7 << 8, 1}, {255 << 8, 2}, {256 << 8, 1}, {300 << 8, 1}}; !slices.Equal(runs, found) {
+		t.Fatalf("runs %v, want %v", runs, found)
 	}
 }

@@ -43,16 +43,16 @@ func wordsFor(blocks int64) int64 { return (blocks + 63) / 64 }
 // BlocksOf is how many blocks a disk of size bytes has; the last may be partial.
 func BlocksOf(size int64) int64 { return (size + Size - 1) / Size }
 
-func (m *Map) check(start, count int64) {
+func (m *Map) mustHold(start, count int64) {
 	if start < 0 || count < 0 || start > m.blocks || count > m.blocks-start {
 		panic(fmt.Sprintf("block: range of %d blocks at %d is not within a map of %d", count, start, m.blocks))
 	}
 }
 
-// span calls do for every word that the range touches, with the bits it touches,
+// eachWord calls do for every word that the range touches, with the bits it touches,
 // until do says stop.
-func (m *Map) span(start, count int64, do func(w *uint64, mask uint64) (more bool)) {
-	m.check(start, count)
+func (m *Map) eachWord(start, count int64, do func(w *uint64, mask uint64) (more bool)) {
+	m.mustHold(start, count)
 	for end := start + count; start < end; {
 		n := min(64-start%64, end-start)
 		mask := ^uint64(0) >> (64 - n) << (start % 64)
@@ -65,7 +65,7 @@ func (m *Map) span(start, count int64, do func(w *uint64, mask uint64) (more boo
 
 // Set adds count blocks from start.
 func (m *Map) Set(start, count int64) {
-	m.check(start, count)
+	m.mustHold(start, count)
 	for end := start + count; start < end; {
 		n := min(64-start%64, end-start)
 		orWord(&m.words[start/64], ^uint64(0)>>(64-n)<<(start%64))
@@ -90,7 +90,7 @@ func (m *Map) SetBytes(off, n int64) {
 
 // ClearRange takes count blocks from start out.
 func (m *Map) ClearRange(start, count int64) {
-	m.span(start, count, func(w *uint64, mask uint64) bool {
+	m.eachWord(start, count, func(w *uint64, mask uint64) bool {
 		if atomic.LoadUint64(w)&mask != 0 {
 			atomic.AndUint64(w, ^mask)
 		}
@@ -109,14 +109,14 @@ func (m *Map) Clear() {
 
 // Has reports whether block b is in the map.
 func (m *Map) Has(b int64) bool {
-	m.check(b, 1)
+	m.mustHold(b, 1)
 	return atomic.LoadUint64(&m.words[b/64])>>(b%64)&1 != 0
 }
 
 // HasAny reports whether any of count blocks from start is in the map.
 func (m *Map) HasAny(start, count int64) bool {
 	found := false
-	m.span(start, count, func(w *uint64, mask uint64) bool {
+	m.eachWord(start, count, func(w *uint64, mask uint64) bool {
 		found = atomic.LoadUint64(w)&mask != 0
 		return !found
 	})
@@ -126,7 +126,7 @@ func (m *Map) HasAny(start, count int64) bool {
 // CountRange is how many of count blocks from start are in the map.
 func (m *Map) CountRange(start, count int64) int64 {
 	var n int64
-	m.span(start, count, func(w *uint64, mask uint64) bool {
+	m.eachWord(start, count, func(w *uint64, mask uint64) bool {
 		n += int64(bits.OnesCount64(atomic.LoadUint64(w) & mask))
 		return true
 	})
@@ -152,7 +152,7 @@ func (m *Map) Words() []uint64 { return m.words }
 
 // Or adds every block of o, a map of as many blocks.
 func (m *Map) Or(o *Map) {
-	m.checkSame(o)
+	m.mustMatch(o)
 	for i := range o.words {
 		if w := atomic.LoadUint64(&o.words[i]); w != 0 {
 			orWord(&m.words[i], w)
@@ -162,7 +162,7 @@ func (m *Map) Or(o *Map) {
 
 // AndNot takes every block of o out, a map of as many blocks.
 func (m *Map) AndNot(o *Map) {
-	m.checkSame(o)
+	m.mustMatch(o)
 	for i := range o.words {
 		if w := atomic.LoadUint64(&o.words[i]); w&atomic.LoadUint64(&m.words[i]) != 0 {
 			atomic.AndUint64(&m.words[i], ^w)
@@ -170,7 +170,7 @@ func (m *Map) AndNot(o *Map) {
 	}
 }
 
-func (m *Map) checkSame(o *Map) {
+func (m *Map) mustMatch(o *Map) {
 	if m.blocks != o.blocks {
 		panic(fmt.Sprintf("block: maps of %d and of %d blocks", m.blocks, o.blocks))
 	}
@@ -204,19 +204,19 @@ func (m *Map) Equal(o *Map) bool {
 // ascending order. An empty map of a TiB takes some milliseconds.
 func (m *Map) Runs(from int64) iter.Seq[Run] {
 	return func(yield func(Run) bool) {
-		for at := m.next(max(from, 0), 0); at < m.blocks; {
-			end := m.next(at, ^uint64(0))
+		for at := m.nextUnlike(max(from, 0), 0); at < m.blocks; {
+			end := m.nextUnlike(at, ^uint64(0))
 			if !yield(Run{Start: at, Count: end - at}) {
 				return
 			}
-			at = m.next(end, 0)
+			at = m.nextUnlike(end, 0)
 		}
 	}
 }
 
-// next is the first block not before from whose bit differs from those of
+// nextUnlike is the first block not before from whose bit differs from those of
 // uniform, which is all zeroes or all ones; blocks when there is none.
-func (m *Map) next(from int64, uniform uint64) int64 {
+func (m *Map) nextUnlike(from int64, uniform uint64) int64 {
 	if from >= m.blocks {
 		return m.blocks
 	}

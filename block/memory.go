@@ -23,7 +23,7 @@ func NewMemory(size int64) *Memory {
 	return &Memory{size: size, blocks: map[int64]*[Size]byte{}}
 }
 
-func (m *Memory) check(op string, off, n int64) error {
+func (m *Memory) checkOpen(op string, off, n int64) error {
 	if m.closed {
 		return homeward.Errorf(op, homeward.Unavailable, "memory disk", "open it again", "the disk is closed")
 	}
@@ -33,7 +33,7 @@ func (m *Memory) check(op string, off, n int64) error {
 func (m *Memory) ReadAt(p []byte, off int64) (int, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	if err := m.check("read disk", off, int64(len(p))); err != nil {
+	if err := m.checkOpen("read disk", off, int64(len(p))); err != nil {
 		return 0, err
 	}
 	for done := 0; done < len(p); {
@@ -52,7 +52,7 @@ func (m *Memory) ReadAt(p []byte, off int64) (int, error) {
 func (m *Memory) WriteAt(p []byte, off int64) (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.check("write disk", off, int64(len(p))); err != nil {
+	if err := m.checkOpen("write disk", off, int64(len(p))); err != nil {
 		return 0, err
 	}
 	for done := 0; done < len(p); {
@@ -73,7 +73,7 @@ func (m *Memory) WriteAtFUA(p []byte, off int64) (int, error) { return m.WriteAt
 func (m *Memory) Zero(off, n int64, punch bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.check("zero disk", off, n); err != nil {
+	if err := m.checkOpen("zero disk", off, n); err != nil {
 		return err
 	}
 	for end := off + n; off < end; {
@@ -95,7 +95,7 @@ func (m *Memory) Zero(off, n int64, punch bool) error {
 func (m *Memory) Flush() error {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return m.check("flush disk", 0, 0)
+	return m.checkOpen("flush disk", 0, 0)
 }
 
 func (m *Memory) Size() int64 { return m.size }
@@ -127,7 +127,7 @@ func (m *Memory) Extents(off, n int64) iter.Seq2[Extent, error] {
 func (m *Memory) extent(off, end int64) (Extent, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	if err := m.check("list extents", off, end-off); err != nil {
+	if err := m.checkOpen("list extents", off, end-off); err != nil {
 		return Extent{}, err
 	}
 	if m.blocks[off/Size] == nil {

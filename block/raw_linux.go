@@ -39,8 +39,8 @@ type raw struct {
 
 func (r *raw) Size() int64 { return r.bytes }
 
-// begin checks a request and holds the descriptor; end must follow when it is nil.
-func (r *raw) begin(op string, off, n int64) error {
+// beginRequest checks a request and holds the descriptor; endRequest must follow when it is nil.
+func (r *raw) beginRequest(op string, off, n int64) error {
 	if err := checkRange(op, r.name, r.bytes, off, n); err != nil {
 		return err
 	}
@@ -52,13 +52,13 @@ func (r *raw) begin(op string, off, n int64) error {
 	return nil
 }
 
-func (r *raw) end() { r.open.RUnlock() }
+func (r *raw) endRequest() { r.open.RUnlock() }
 
 func (r *raw) ReadAt(p []byte, off int64) (int, error) {
-	if err := r.begin("read disk", off, int64(len(p))); err != nil {
+	if err := r.beginRequest("read disk", off, int64(len(p))); err != nil {
 		return 0, err
 	}
-	defer r.end()
+	defer r.endRequest()
 	done := 0
 	for done < len(p) {
 		n, err := unix.Pread(r.fd, p[done:], off+int64(done))
@@ -76,10 +76,10 @@ func (r *raw) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (r *raw) WriteAt(p []byte, off int64) (int, error) {
-	if err := r.begin("write disk", off, int64(len(p))); err != nil {
+	if err := r.beginRequest("write disk", off, int64(len(p))); err != nil {
 		return 0, err
 	}
-	defer r.end()
+	defer r.endRequest()
 	return r.write(p, off)
 }
 
@@ -108,10 +108,10 @@ func progress(n int, err error) error {
 
 // WriteAtFUA writes with RWF_DSYNC, or writes and flushes where there is none.
 func (r *raw) WriteAtFUA(p []byte, off int64) (int, error) {
-	if err := r.begin("write disk", off, int64(len(p))); err != nil {
+	if err := r.beginRequest("write disk", off, int64(len(p))); err != nil {
 		return 0, err
 	}
-	defer r.end()
+	defer r.endRequest()
 	if r.noDsync.Load() {
 		return r.writeThenFlush(p, off)
 	}
@@ -128,7 +128,7 @@ func (r *raw) WriteAtFUA(p []byte, off int64) (int, error) {
 		if err = progress(n, err); err != nil {
 			err = durable.SystemError("write disk", r.name, err)
 			if homeward.KindOf(err) != homeward.NoSpace { // that one left nothing behind in the cache
-				return done, r.poison.Check(r.name, func() error { return err })
+				return done, r.poison.Sync(r.name, func() error { return err })
 			}
 			return done, err
 		}
@@ -146,13 +146,13 @@ func (r *raw) writeThenFlush(p []byte, off int64) (int, error) {
 }
 
 func (r *raw) Zero(off, n int64, punch bool) error {
-	if err := r.begin("zero disk", off, n); err != nil || n == 0 {
+	if err := r.beginRequest("zero disk", off, n); err != nil || n == 0 {
 		if err == nil {
-			r.end()
+			r.endRequest()
 		}
 		return err
 	}
-	defer r.end()
+	defer r.endRequest()
 	unsupported := &r.noZero[0]
 	if punch {
 		unsupported = &r.noZero[1]
@@ -185,10 +185,10 @@ func (r *raw) writeZeroes(off, n int64) error {
 // Flush also finds out that the medium shrank: writes beyond its new end would
 // otherwise seem to succeed on an image file.
 func (r *raw) Flush() error {
-	if err := r.begin("flush disk", 0, 0); err != nil {
+	if err := r.beginRequest("flush disk", 0, 0); err != nil {
 		return err
 	}
-	defer r.end()
+	defer r.endRequest()
 	if err := r.flush(); err != nil {
 		return err
 	}
@@ -199,7 +199,7 @@ func (r *raw) Flush() error {
 }
 
 func (r *raw) flush() error {
-	return r.poison.Check(r.name, func() error {
+	return r.poison.Sync(r.name, func() error {
 		return retry(func() error { return unix.Fdatasync(r.fd) })
 	})
 }
@@ -215,10 +215,10 @@ func (r *raw) shrunk(op string) error {
 }
 
 func (r *raw) Resized() error {
-	if err := r.begin("check size", 0, 0); err != nil {
+	if err := r.beginRequest("check size", 0, 0); err != nil {
 		return err
 	}
-	defer r.end()
+	defer r.endRequest()
 	now, err := r.medium.size(r.fd)
 	if err != nil {
 		return durable.SystemError("check size", r.name, err)
@@ -259,10 +259,10 @@ func (r *raw) Extents(off, n int64) iter.Seq2[Extent, error] {
 
 // extent is the one that begins at off, cut at end.
 func (r *raw) extent(off, end int64) (Extent, error) {
-	if err := r.begin("list extents", off, end-off); err != nil {
+	if err := r.beginRequest("list extents", off, end-off); err != nil {
 		return Extent{}, err
 	}
-	defer r.end()
+	defer r.endRequest()
 	all := Extent{Off: off, Len: end - off}
 	if !r.medium.holes() {
 		return all, nil

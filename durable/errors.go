@@ -71,9 +71,9 @@ func (p *Poison) Err() error {
 	return p.err
 }
 
-// Check runs sync unless the file is poisoned, and poisons it if sync fails;
+// Sync runs sync unless the file is poisoned, and poisons it if sync fails;
 // name names the file in the error.
-func (p *Poison) Check(name string, sync func() error) error {
+func (p *Poison) Sync(name string, sync func() error) error {
 	if err := p.Err(); err != nil {
 		return homeward.Errorf("sync", homeward.KindOf(err), name,
 			"reopen it and write again what was not durable",

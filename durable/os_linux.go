@@ -104,11 +104,11 @@ func (o *osFile) Truncate(size int64) error {
 }
 
 func (o *osFile) Sync() error {
-	return o.poison.Check(o.Name(), func() error { return o.control(unix.Fdatasync) })
+	return o.poison.Sync(o.Name(), func() error { return o.onDescriptor(unix.Fdatasync) })
 }
 
 func (o *osFile) Allocate(off, n int64) error {
-	err := o.control(func(fd int) error { return unix.Fallocate(fd, 0, off, n) })
+	err := o.onDescriptor(func(fd int) error { return unix.Fallocate(fd, 0, off, n) })
 	if !errors.Is(err, unix.EOPNOTSUPP) {
 		return SystemError("allocate", o.Name(), err)
 	}
@@ -120,7 +120,7 @@ func (o *osFile) Allocate(off, n int64) error {
 }
 
 func (o *osFile) Punch(off, n int64) error {
-	err := o.control(func(fd int) error {
+	err := o.onDescriptor(func(fd int) error {
 		return unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
 	})
 	if errors.Is(err, unix.EOPNOTSUPP) {
@@ -148,7 +148,7 @@ func (o *osFile) overwriteZero(off, n int64) error {
 // the process, so a second open by the same process is refused too, and the
 // kernel drops it with the last descriptor, also at kill -9.
 func (o *osFile) TryLock() (bool, error) {
-	err := o.control(func(fd int) error {
+	err := o.onDescriptor(func(fd int) error {
 		return unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
 	})
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
@@ -157,8 +157,8 @@ func (o *osFile) TryLock() (bool, error) {
 	return err == nil, SystemError("lock", o.Name(), err)
 }
 
-// control runs a system call on the descriptor, again when a signal cut it short.
-func (o *osFile) control(call func(fd int) error) error {
+// onDescriptor runs a system call on the descriptor, again when a signal cut it short.
+func (o *osFile) onDescriptor(call func(fd int) error) error {
 	conn, err := o.f.SyscallConn()
 	if err != nil {
 		return err

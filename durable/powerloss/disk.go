@@ -45,15 +45,15 @@ func (d *Disk) Crash(rng *rand.Rand) *Disk {
 
 // Fail makes the nth call (1: the next, 0: every one) of OpRead, OpWrite, OpPunch
 // or OpSync return err.
-func (d *Disk) Fail(op string, nth int, err error) { d.faults.add(op, "*", nth, err, nil) }
+func (d *Disk) Fail(op string, nth int, err error) { d.faults.plan(op, "*", nth, err, nil) }
 
 // Hang makes such a call wait until a channel is closed, and then go on.
 func (d *Disk) Hang(op string, nth int, until <-chan struct{}) {
-	d.faults.add(op, "*", nth, nil, until)
+	d.faults.plan(op, "*", nth, nil, until)
 }
 
 // Heal takes back every Fail and Hang; a poisoned disk stays so until Reopen.
-func (d *Disk) Heal() { d.faults.clear() }
+func (d *Disk) Heal() { d.faults.heal() }
 
 // Reopen is the disk as another process finds it after this one died: the same
 // cache, open and not poisoned. d must not be used any more.
@@ -64,9 +64,9 @@ func (d *Disk) Reopen() *Disk {
 	return &Disk{data: d.data, size: d.size}
 }
 
-// do runs an action on a range of the disk, unless a fault strikes first; a
+// onRange runs an action on a range of the disk, unless a fault strikes first; a
 // write that is struck does half of its range.
-func (d *Disk) do(op string, off, n int64, action func(n int64)) (int64, error) {
+func (d *Disk) onRange(op string, off, n int64, action func(n int64)) (int64, error) {
 	fault := d.faults.strike(op, "disk")
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -88,12 +88,12 @@ func (d *Disk) do(op string, off, n int64, action func(n int64)) (int64, error) 
 }
 
 func (d *Disk) ReadAt(p []byte, off int64) (int, error) {
-	n, err := d.do(OpRead, off, int64(len(p)), func(n int64) { d.data.read(p[:n], off) })
+	n, err := d.onRange(OpRead, off, int64(len(p)), func(n int64) { d.data.read(p[:n], off) })
 	return int(n), err
 }
 
 func (d *Disk) WriteAt(p []byte, off int64) (int, error) {
-	n, err := d.do(OpWrite, off, int64(len(p)), func(n int64) { d.data.write(p[:n], off, n) })
+	n, err := d.onRange(OpWrite, off, int64(len(p)), func(n int64) { d.data.write(p[:n], off, n) })
 	return int(n), err
 }
 
@@ -107,14 +107,14 @@ func (d *Disk) WriteAtFUA(p []byte, off int64) (int, error) {
 }
 
 func (d *Disk) Zero(off, n int64, _ bool) error {
-	_, err := d.do(OpPunch, off, n, func(n int64) { d.data.write(nil, off, n) })
+	_, err := d.onRange(OpPunch, off, n, func(n int64) { d.data.write(nil, off, n) })
 	return err
 }
 
 func (d *Disk) Flush() error { return d.sync(func() { d.data.sync() }) }
 
 func (d *Disk) sync(settle func()) error {
-	return d.poison.Check("powerloss disk", func() error {
+	return d.poison.Sync("powerloss disk", func() error {
 		fault := d.faults.strike(OpSync, "disk")
 		d.mu.Lock()
 		defer d.mu.Unlock()

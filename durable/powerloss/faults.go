@@ -35,8 +35,8 @@ type fault struct {
 	until    <-chan struct{} // waits for this first
 }
 
-// add sets a fault for the nth call from now (1: the next one, 0: each).
-func (f *faults) add(op, glob string, nth int, err error, until <-chan struct{}) {
+// plan sets a fault for the nth call from now (1: the next one, 0: each).
+func (f *faults) plan(op, glob string, nth int, err error, until <-chan struct{}) {
 	if nth == 0 {
 		nth = -1
 	}
@@ -45,7 +45,7 @@ func (f *faults) add(op, glob string, nth int, err error, until <-chan struct{})
 	f.list = append(f.list, &fault{op: op, glob: glob, left: nth, err: err, until: until})
 }
 
-func (f *faults) clear() {
+func (f *faults) heal() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.list = nil

@@ -34,7 +34,7 @@ const accessModes = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 // OpenFile opens with the flags of package os.
 func (f *FS) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
 	var opened *file
-	err := f.do(OpOpen, name, func() error {
+	err := f.unlessFaulty(OpOpen, name, func() error {
 		dir, last, err := f.parent(name)
 		if err != nil {
 			return err
@@ -68,9 +68,9 @@ func (o *file) Name() string { return o.name }
 // dead reports that the file was closed, or its process killed. The caller locks.
 func (o *file) dead() bool { return o.closed || o.life != o.fs.life }
 
-// do runs an operation on the open file, unless it is closed or a fault strikes.
-func (o *file) do(op string, action func() error) error {
-	return o.fs.do(op, o.name, func() error {
+// unlessDead runs an operation on the open file, unless it is closed or a fault strikes.
+func (o *file) unlessDead(op string, action func() error) error {
+	return o.fs.unlessFaulty(op, o.name, func() error {
 		if o.dead() {
 			return fs.ErrClosed
 		}
@@ -81,7 +81,7 @@ func (o *file) do(op string, action func() error) error {
 func (o *file) ReadAt(p []byte, off int64) (int, error) {
 	n := 0
 	eof := false
-	err := o.do(OpRead, func() error {
+	err := o.unlessDead(OpRead, func() error {
 		if off < 0 {
 			return syscall.EINVAL
 		}
@@ -139,7 +139,7 @@ func (o *file) write(p []byte, off int64, follow bool) (int, error) {
 }
 
 func (o *file) Sync() error {
-	return o.poison.Check(o.name, func() error {
+	return o.poison.Sync(o.name, func() error {
 		fault := o.fs.faults.strike(OpSync, o.name)
 		o.fs.mu.Lock()
 		defer o.fs.mu.Unlock()
@@ -156,7 +156,7 @@ func (o *file) Sync() error {
 }
 
 func (o *file) Truncate(size int64) error {
-	return o.do(OpTruncate, func() error {
+	return o.unlessDead(OpTruncate, func() error {
 		if size < 0 {
 			return syscall.EINVAL
 		}
@@ -168,14 +168,14 @@ func (o *file) Truncate(size int64) error {
 }
 
 func (o *file) Allocate(off, n int64) error {
-	return o.do(OpAllocate, func() error {
+	return o.unlessDead(OpAllocate, func() error {
 		o.node.data.grow(off + n)
 		return nil
 	})
 }
 
 func (o *file) Punch(off, n int64) error {
-	return o.do(OpPunch, func() error {
+	return o.unlessDead(OpPunch, func() error {
 		if off < 0 || n <= 0 {
 			return syscall.EINVAL
 		}
@@ -186,7 +186,7 @@ func (o *file) Punch(off, n int64) error {
 
 func (o *file) Stat() (fs.FileInfo, error) {
 	var found info
-	err := o.do(OpStat, func() error {
+	err := o.unlessDead(OpStat, func() error {
 		found = o.node.info(filepath.Base(clean(o.name)))
 		return nil
 	})

@@ -55,15 +55,15 @@ func sortedKeys[K ~string | ~int64, V any](m map[K]V) []K { return slices.Sorted
 // Fail makes the nth call (1: the next, 0: every one) of an operation, on paths
 // that match glob (whole, or by the last element), return err: say syscall.EIO or
 // syscall.ENOSPC. See the Op constants.
-func (f *FS) Fail(op, glob string, nth int, err error) { f.faults.add(op, glob, nth, err, nil) }
+func (f *FS) Fail(op, glob string, nth int, err error) { f.faults.plan(op, glob, nth, err, nil) }
 
 // Hang makes such a call wait until a channel is closed, and then go on.
 func (f *FS) Hang(op, glob string, nth int, until <-chan struct{}) {
-	f.faults.add(op, glob, nth, nil, until)
+	f.faults.plan(op, glob, nth, nil, until)
 }
 
 // Heal takes back every Fail and Hang. Calls that hang already go on hanging.
-func (f *FS) Heal() { f.faults.clear() }
+func (f *FS) Heal() { f.faults.heal() }
 
 // Crash is the file system after a power loss now: without locks, open files and
 // faults. f stays as it is.
@@ -155,8 +155,8 @@ func (f *FS) parent(path string) (*node, string, error) {
 	return dir, filepath.Base(path), err
 }
 
-// do runs an operation on the tree, unless a fault strikes first.
-func (f *FS) do(op, path string, action func() error) error {
+// unlessFaulty runs an operation on the tree, unless a fault strikes first.
+func (f *FS) unlessFaulty(op, path string, action func() error) error {
 	err := f.faults.strike(op, path)
 	if err == nil {
 		f.mu.Lock()
@@ -169,7 +169,7 @@ func (f *FS) do(op, path string, action func() error) error {
 // Rename replaces new; a crash may undo it as a whole until SyncDir of new's
 // directory. Between directories, each side is decided for itself.
 func (f *FS) Rename(old, new string) error {
-	return f.do(OpRename, old, func() error {
+	return f.unlessFaulty(OpRename, old, func() error {
 		from, oldName, err := f.parent(old)
 		if err != nil {
 			return err
@@ -200,7 +200,7 @@ func (f *FS) Rename(old, new string) error {
 
 // Remove takes a name away; open files stay readable.
 func (f *FS) Remove(name string) error {
-	return f.do(OpRemove, name, func() error {
+	return f.unlessFaulty(OpRemove, name, func() error {
 		dir, last, err := f.parent(name)
 		if err != nil {
 			return err
@@ -219,7 +219,7 @@ func (f *FS) Remove(name string) error {
 
 // MkdirAll makes directories durably, as the contract of durable.FS has it.
 func (f *FS) MkdirAll(path string, perm fs.FileMode) error {
-	return f.do(OpMkdir, path, func() error {
+	return f.unlessFaulty(OpMkdir, path, func() error {
 		n := f.root
 		for _, name := range strings.Split(clean(path)[1:], "/") {
 			if name == "" {
@@ -247,7 +247,7 @@ func (n *node) settle() {
 // ReadDir lists a directory.
 func (f *FS) ReadDir(path string) ([]fs.DirEntry, error) {
 	var list []fs.DirEntry
-	err := f.do(OpReadDir, path, func() error {
+	err := f.unlessFaulty(OpReadDir, path, func() error {
 		dir, err := f.find(path)
 		if err != nil {
 			return err
@@ -266,7 +266,7 @@ func (f *FS) ReadDir(path string) ([]fs.DirEntry, error) {
 // Stat describes a file.
 func (f *FS) Stat(name string) (fs.FileInfo, error) {
 	var found info
-	err := f.do(OpStat, name, func() error {
+	err := f.unlessFaulty(OpStat, name, func() error {
 		n, err := f.find(name)
 		if err == nil {
 			found = n.info(filepath.Base(clean(name)))
@@ -281,7 +281,7 @@ func (f *FS) Stat(name string) (fs.FileInfo, error) {
 
 // SyncDir makes the names in a directory durable. A fault leaves them undecided.
 func (f *FS) SyncDir(path string) error {
-	return f.do(OpSyncDir, path, func() error {
+	return f.unlessFaulty(OpSyncDir, path, func() error {
 		dir, err := f.find(path)
 		if err != nil {
 			return err
