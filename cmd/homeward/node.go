@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/durable"
+	"github.com/homeward-dr/homeward/pki"
+	"github.com/homeward-dr/homeward/role"
+	"github.com/homeward-dr/homeward/ship"
+)
+
+// nodeFlags are the flags of every role.
+type nodeFlags struct {
+	dir        string
+	identity   string
+	controller string
+	listen     string // only of roles with a data face
+	sockets    string
+	live       string // only of the agent
+	withParent bool
+}
+
+func (f *nodeFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.dir, "dir", "", "`directory` of what this role keeps")
+	cmd.Flags().StringVar(&f.identity, "identity", "", "`directory` of this node's identity, see 'homeward pki issue'")
+	cmd.Flags().StringVar(&f.controller, "controller", "", "`host:port` of the controller to dial; none: work on, told by nobody")
+	cmd.Flags().BoolVar(&f.withParent, "with-parent", false, "end when standard input does, so that nothing outlives the parent")
+}
+
+func (f *nodeFlags) registerListen(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.listen, "listen", "127.0.0.1:0", "`host:port` to take deltas at")
+}
+
+func (f *nodeFlags) registerSockets(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.sockets, "sockets", "", "`directory` of the NBD sockets (default: DIR/sockets)")
+}
+
+// validate checks the flags and fills in defaults that follow from others.
+func (f *nodeFlags) validate() error {
+	if err := required("--dir", f.dir, "the directory of what this role keeps"); err != nil {
+		return err
+	}
+	if err := required("--identity", f.identity, "this node's identity directory; 'homeward pki issue' makes one"); err != nil {
+		return err
+	}
+	for flag, addr := range map[string]string{"--controller": f.controller, "--listen": f.listen} {
+		if addr == "" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return homeward.Errorf("read flags", homeward.Invalid, flag, "give host:port, such as 127.0.0.1:7443", "%w", err)
+		}
+	}
+	if f.sockets == "" {
+		f.sockets = filepath.Join(f.dir, "sockets")
+	}
+	// The name of a unix socket has at most 107 bytes; an item and a disk are part of it.
+	abs, err := filepath.Abs(f.sockets)
+	if err != nil {
+		return homeward.Errorf("read flags", homeward.Invalid, "--sockets", "give an absolute path", "%w", err)
+	}
+	f.sockets = abs
+	return nil
+}
+
+// node is a role's process as the role sees it.
+type node struct {
+	flags nodeFlags
+	id    *pki.Identity
+	log   *slog.Logger
+	fault func(point string) // nil: none
+}
+
+// opened is a role that has recovered its state and works.
+type opened struct {
+	control http.Handler // what a controller may call
+	data    http.Handler // what other roles may put; nil: it has no data face
+	close   func() error
+}
+
+// ready is what a parent process waits for on standard output.
+type ready struct {
+	Ready   bool     `json:"ready"`
+	Peer    pki.Peer `json:"peer"`
+	Listen  string   `json:"listen,omitempty"` // the address that was bound
+	Sockets string   `json:"sockets,omitempty"`
+	PID     int      `json:"pid"`
+}
+
+// runNode is the life of every role: read what it is, open it, serve until ctx
+// ends, close.
+func (c *command) runNode(ctx context.Context, want pki.Role, f nodeFlags, open func(context.Context, node) (opened, error)) (err error) {
+	n, err := c.newNode(want, f)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if f.withParent {
+		go endWithInput(c.in, cancel) // its read ends with the process at the latest
+	}
+	// Bind before opening: an address in use is found before anything is changed.
+	var ln net.Listener
+	if n.flags.listen != "" {
+		if ln, err = net.Listen("tcp", n.flags.listen); err != nil {
+			return homeward.Errorf("listen", homeward.InUse, n.flags.listen, "choose another address with --listen", "%w", err)
+		}
+		defer ln.Close()
+	}
+	o, err := open(ctx, n)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, o.close()) }()
+	r := ready{Ready: true, Peer: n.id.Peer(), Sockets: n.flags.sockets, PID: os.Getpid()}
+	if ln != nil {
+		r.Listen = ln.Addr().String()
+	}
+	if err := c.print(r, "ready: %s listening on %s, sockets in %s", r.Peer, orNothing(r.Listen), orNothing(r.Sockets)); err != nil {
+		return err
+	}
+	return serveNode(ctx, n, o, ln)
+}
+
+// serveNode serves control and data until ctx ends or one of them cannot go on.
+// Control stops first, so that no order is taken that could not be finished;
+// then the data face, which lets the deltas it is receiving arrive; the role
+// itself is closed by the caller, last, when nobody can reach it any more.
+func serveNode(ctx context.Context, n node, o opened, ln net.Listener) error {
+	ctx, stop := context.WithCancel(ctx)
+	dataCtx, stopData := context.WithCancel(context.WithoutCancel(ctx))
+	data, control := make(chan error, 1), make(chan error, 1)
+	go func() {
+		defer stop()
+		data <- serveData(dataCtx, n, o.data, ln)
+	}()
+	go func() { control <- serveControl(ctx, n, o.control) }()
+	<-ctx.Done()
+	err := <-control
+	stopData()
+	return errors.Join(err, <-data)
+}
+
+func serveData(ctx context.Context, n node, h http.Handler, ln net.Listener) error {
+	if ln == nil {
+		<-ctx.Done()
+		return nil
+	}
+	// Every node of the installation passes the handshake; who may put what is
+	// said by the handler, in words that reach the caller.
+	config := n.id.ServerTLS(pki.Roles()...)
+	config.NextProtos = []string{"http/1.1"}
+	return ship.Serve(ctx, ship.NewServer(h, config, n.log), ln)
+}
+
+func serveControl(ctx context.Context, n node, h http.Handler) error {
+	if n.flags.controller == "" {
+		<-ctx.Done()
+		return nil
+	}
+	return role.Serve(ctx, role.Options{
+		Controller: n.flags.controller,
+		TLS:        n.id.ClientTLS(pki.Vault),
+		Hello:      role.Hello{Peer: n.id.Peer(), Version: buildVersion().Version},
+		Handler:    h,
+		Log:        n.log,
+	})
+}
+
+func (c *command) newNode(want pki.Role, f nodeFlags) (node, error) {
+	if err := f.validate(); err != nil {
+		return node{}, err
+	}
+	id, err := pki.LoadIdentity(durable.OS(), f.identity)
+	if err != nil {
+		return node{}, err
+	}
+	if id.Peer().Role != want {
+		return node{}, homeward.Errorf("start", homeward.Invalid, "--identity",
+			"issue this node one of role "+string(want), "it is the identity of %s", id.Peer())
+	}
+	fault, err := faultHook(os.Getenv(faultVariable))
+	if err != nil {
+		return node{}, err
+	}
+	return node{flags: f, id: id, log: c.logger().With("node", id.Peer().Name), fault: fault}, nil
+}
+
+// onlyFrom authorizes deltas by the sender's role.
+func onlyFrom(senders ...pki.Role) func(*http.Request, homeward.ItemID) error {
+	return func(r *http.Request, item homeward.ItemID) error {
+		peer, err := pki.PeerOf(r.TLS)
+		if err != nil {
+			return err
+		}
+		for _, s := range senders {
+			if peer.Role == s {
+				return nil
+			}
+		}
+		return homeward.Errorf("authorize", homeward.Forbidden, peer.String(),
+			"send deltas from an agent to a process server, and from there to a master target", "its role may not send item %s here", item)
+	}
+}
+
+// endWithInput calls end when in is closed.
+func endWithInput(in *os.File, end func()) {
+	buf := make([]byte, 64)
+	for {
+		if _, err := in.Read(buf); err != nil {
+			end()
+			return
+		}
+	}
+}
+
+func orNothing(s string) string {
+	if s == "" {
+		return "nothing"
+	}
+	return s
+}

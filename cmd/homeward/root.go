@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/wire"
+)
+
+// streams are what a command reads and writes: results to out, logs and errors
+// to err.
+type streams struct {
+	in       *os.File
+	out, err io.Writer
+}
+
+// command is what every command has: the streams and the flags common to all.
+type command struct {
+	streams
+	json     bool
+	logLevel slog.Level
+}
+
+// run is the program: it runs the command that args name and returns the exit
+// code. An error is printed here, once.
+func run(ctx context.Context, args []string, s streams) int {
+	c := &command{streams: s}
+	root := c.root()
+	root.SetArgs(args)
+	root.SetIn(s.in)
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	c.printError(err)
+	outcome, known := homeward.Table[homeward.KindOf(err)]
+	if !known {
+		outcome = homeward.Table[homeward.Internal]
+	}
+	return outcome.Exit
+}
+
+func (c *command) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:               "homeward",
+		Short:             "Disaster recovery that also knows the way home",
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Args:              arguments(0),
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return homeward.Errorf("read flags", homeward.Invalid, cmd.CommandPath(), "see '"+cmd.CommandPath()+" --help'", "%w", err)
+	})
+	root.PersistentFlags().BoolVar(&c.json, "json", false, "print results, errors and logs as JSON")
+	root.PersistentFlags().TextVar(&c.logLevel, "log-level", slog.LevelInfo, "least `level` of logs: DEBUG, INFO, WARN or ERROR")
+	root.AddCommand(
+
+		c.delta(), c.pki(), c.version(), exitCodes(),
+	)
+	return root
+}
+
+// arguments demands exactly n arguments.
+func arguments(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == n {
+			return nil
+		}
+		remedy := "see '" + cmd.CommandPath() + " --help'"
+		if cmd.HasSubCommands() {
+			return homeward.Errorf("read arguments", homeward.Invalid, cmd.CommandPath(), remedy, "no such command: %q", strings.Join(args, " "))
+		}
+		return homeward.Errorf("read arguments", homeward.Invalid, cmd.CommandPath(), remedy, "%d arguments given, %d expected", len(args), n)
+	}
+}
+
+// group is a command that only has others below it.
+func group(use, short string, below ...*cobra.Command) *cobra.Command {
+	g := &cobra.Command{Use: use, Short: short, Args: arguments(0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	g.AddCommand(below...)
+	return g
+}
+
+// print writes a result: v as JSON with --json, else the line.
+func (c *command) print(v any, format string, args ...any) error {
+	if c.json {
+		return c.printJSON(v)
+	}
+	_, err := fmt.Fprintf(c.out, format+"\n", args...)
+	return err
+}
+
+// printError writes message and remedy; with --json the problem document that a
+// role would answer over HTTP.
+func (c *command) printError(err error) {
+	if c.json {
+		wire.WriteProblem(&bodyWriter{w: c.err}, err)
+		return
+	}
+	remedy := homeward.RemedyOf(err)
+	text := err.Error()
+	if remedy != "" {
+		text = strings.Replace(text, " ("+remedy+")", "", 1) + "\nwhat to do: " + remedy
+	}
+	fmt.Fprintf(c.err, "homeward: %s\n", text) //nolint:errcheck // there is nowhere else to say it
+}
+
+// bodyWriter keeps only the body of an HTTP answer.
+type bodyWriter struct {
+	w      io.Writer
+	header http.Header
+}
+
+func (b *bodyWriter) Header() http.Header {
+	if b.header == nil {
+		b.header = http.Header{}
+	}
+	return b.header
+}
+func (b *bodyWriter) Write(p []byte) (int, error) { return b.w.Write(p) }
+func (b *bodyWriter) WriteHeader(int)             {}
+
+func (c *command) logger() *slog.Logger {
+	o := &slog.HandlerOptions{Level: c.logLevel}
+	if c.json {
+		return slog.New(slog.NewJSONHandler(c.err, o))
+	}
+	return slog.New(slog.NewTextHandler(c.err, o))
+}
