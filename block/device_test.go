@@ -2,6 +2,7 @@ package block_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -38,7 +39,7 @@ func loop(t *testing.T, size int64) (device, backing string, control *os.File) {
 			break
 		}
 		_ = control.Close()
-		if err != unix.EBUSY {
+		if !errors.Is(err, unix.EBUSY) {
 			t.Fatal(err)
 		}
 	}

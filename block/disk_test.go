@@ -335,6 +335,49 @@ func TestLockedByAnotherProcess(t *testing.T) {
 	must(t, err, d.Close())
 }
 
+// QEMU is the second user most likely met.
+func TestLockingAgainstQEMU(t *testing.T) {
+	tool, err := exec.LookPath("qemu-io")
+	if err != nil {
+		t.Fatalf("this test needs qemu-io: install qemu-utils: %v", err)
+	}
+	path := filepath.Join(t.TempDir(), "image")
+	qemu := func(refused bool, what string, flags ...string) {
+		t.Helper()
+		args := append(flags, "-f", "raw", "-c", "read 0 512", path)
+		out, err := exec.Command(tool, args...).CombinedOutput()
+		if locked := strings.Contains(string(out), "lock"); locked != refused || (err != nil) != refused {
+			t.Errorf("%s: %v: %s", what, err, out)
+		}
+	}
+	writer := create(t, path, 1<<20)
+	qemu(true, "QEMU writes beside our writer")
+	qemu(true, "QEMU reads beside our writer", "-r")
+	must(t, writer.Close())
+	reader, err := block.OpenFile(ctx, path, block.Mode{ReadOnly: true})
+	must(t, err)
+	qemu(true, "QEMU writes beside our reader")
+	qemu(false, "QEMU reads beside our reader", "-r")
+	must(t, reader.Close())
+	qemu(false, "QEMU alone")
+
+	other := exec.Command(tool, "-f", "raw", path)
+	hold, err := other.StdinPipe()
+	must(t, err)
+	out, err := other.StdoutPipe()
+	must(t, err, other.Start())
+	_, err = io.ReadFull(out, make([]byte, len("qemu-io> "))) // it has opened the image
+	must(t, err)
+	for _, m := range []block.Mode{{}, {ReadOnly: true}} {
+		if _, err := block.OpenFile(ctx, path, m); homeward.KindOf(err) != homeward.InUse || !strings.Contains(err.Error(), "qemu-io") {
+			t.Errorf("%+v beside QEMU: %v", m, err)
+		}
+	}
+	must(t, hold.Close())
+	_, _ = io.Copy(io.Discard, out)
+	must(t, other.Wait())
+}
+
 func TestResized(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "image")
 	d := create(t, path, 1<<20)

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/homeward-dr/homeward/durable/powerloss"
 )
 
 func TestMain(m *testing.M) {
@@ -12,5 +14,6 @@ func TestMain(m *testing.M) {
 		holdLock(path)
 		os.Exit(0)
 	}
+	powerloss.ReplayFromEnvironment()
 	goleak.VerifyTestMain(m)
 }

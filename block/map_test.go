@@ -1,6 +1,7 @@
 package block_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/crc32"
 	"sync"
@@ -172,6 +173,34 @@ func TestMapDamage(t *testing.T) {
 	}
 }
 
+// reseal makes the checksum of a persisted map fit what was done to it.
+func reseal(data []byte) []byte {
+	body := data[: len(data)-4 : len(data)-4]
+	return binary.LittleEndian.AppendUint32(body, crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))
+}
+
+func TestMapRefusesWhatChecksumsCannotTell(t *testing.T) {
+	m := block.NewMap(32768 + 10)
+	m.Set(5, 9)
+	m.Set(32768, 10)
+	data, _ := m.MarshalBinary()
+	for what, change := range map[string]func([]byte) []byte{
+		"more bytes":         func(d []byte) []byte { return append(d, 0, 0, 0, 0) },
+		"fewer pages":        func(d []byte) []byte { d[16]--; return d },
+		"more pages":         func(d []byte) []byte { d[16]++; return d },
+		"too few blocks":     func(d []byte) []byte { d[8]--; return d },
+		"a later version":    func(d []byte) []byte { d[7]++; return d },
+		"pages out of order": func(d []byte) []byte { d[24] = 7; return d },
+		"an unknown kind":    func(d []byte) []byte { d[28] = 2; return d },
+		"a run of nothing":   func(d []byte) []byte { d[32] = 0; return d },
+		"raw but short":      func(d []byte) []byte { d[28] = 0; return d },
+	} {
+		if _, err := block.UnmarshalMap(reseal(change(bytes.Clone(data))), 1<<20); homeward.KindOf(err) != homeward.Corrupt {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 func FuzzUnmarshalMap(f *testing.F) {
 	m := block.NewMap(2*32768 + 5)
 	m.Set(5, 9)
@@ -180,8 +209,7 @@ func FuzzUnmarshalMap(f *testing.F) {
 	f.Add(data)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) >= 4 { // make the checksum fit, to get behind it
-			data = binary.LittleEndian.AppendUint32(data[:len(data)-4:len(data)-4],
-				crc32.Checksum(data[:len(data)-4], crc32.MakeTable(crc32.Castagnoli)))
+			data = reseal(data)
 		}
 		m, err := block.UnmarshalMap(data, 1<<20)
 		if err != nil {
@@ -196,11 +224,13 @@ func FuzzUnmarshalMap(f *testing.F) {
 }
 
 func TestMapConcurrentSets(t *testing.T) {
-	const blocks = 4096
+	const blocks = 1 << 20
 	m := block.NewMap(blocks)
+	start := make(chan struct{}) // so that they meet in the same words
 	var wg sync.WaitGroup
 	for g := range int64(4) {
 		wg.Go(func() {
+			<-start
 			for b := g; b < blocks; b += 4 {
 				m.Set(b, 1)
 			}
@@ -210,6 +240,7 @@ func TestMapConcurrentSets(t *testing.T) {
 			}
 		})
 	}
+	close(start)
 	wg.Wait()
 	if m.Count() != blocks {
 		t.Fatalf("%d blocks, want %d: a set was lost", m.Count(), blocks)

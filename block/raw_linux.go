@@ -1,6 +1,7 @@
 package block
 
 import (
+	"errors"
 	"io"
 	"iter"
 	"sync"
@@ -97,7 +98,7 @@ func (r *raw) write(p []byte, off int64) (int, error) {
 
 // progress turns a write that neither failed nor wrote into an error.
 func progress(n int, err error) error {
-	if err == unix.EINTR {
+	if errors.Is(err, unix.EINTR) {
 		return nil
 	}
 	if err == nil && n == 0 {
@@ -121,7 +122,7 @@ func (r *raw) WriteAtFUA(p []byte, off int64) (int, error) {
 	done := 0
 	for done < len(p) {
 		n, err := unix.Pwritev2(r.fd, [][]byte{p[done:]}, off+int64(done), unix.RWF_DSYNC)
-		if err == unix.EOPNOTSUPP || err == unix.ENOSYS || err == unix.EINVAL {
+		if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, unix.EINVAL) {
 			r.noDsync.Store(true)
 			return r.writeThenFlush(p, off)
 		}
@@ -159,11 +160,11 @@ func (r *raw) Zero(off, n int64, punch bool) error {
 	}
 	if !unsupported.Load() {
 		err := retry(func() error { return r.medium.zero(r.fd, off, n, punch) })
-		switch err {
-		case nil:
+		switch {
+		case err == nil:
 			return nil
-		case unix.EINVAL: // a device wants whole sectors
-		case unix.EOPNOTSUPP, unix.ENOSYS, unix.ENOTTY:
+		case errors.Is(err, unix.EINVAL): // a device wants whole sectors
+		case errors.Is(err, errors.ErrUnsupported) || errors.Is(err, unix.ENOTTY):
 			unsupported.Store(true)
 		default:
 			return durable.SystemError("zero disk", r.name, err)
@@ -269,10 +270,10 @@ func (r *raw) extent(off, end int64) (Extent, error) {
 	}
 	data, err := r.seek(off, unix.SEEK_DATA)
 	switch {
-	case err == unix.ENXIO: // a hole up to the end of the file
+	case errors.Is(err, unix.ENXIO): // a hole up to the end of the file
 		all.Hole, all.Zero = true, true
 		return all, nil
-	case err == unix.EINVAL || err == unix.EOPNOTSUPP: // a file system that does not know
+	case errors.Is(err, unix.EINVAL) || errors.Is(err, errors.ErrUnsupported): // a file system that does not know
 		return all, nil
 	case err != nil:
 		return Extent{}, durable.SystemError("list extents", r.name, err)
@@ -301,7 +302,7 @@ func (r *raw) seek(off int64, whence int) (int64, error) {
 
 func retry(call func() error) error {
 	for {
-		if err := call(); err != unix.EINTR {
+		if err := call(); !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}

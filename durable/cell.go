@@ -129,7 +129,7 @@ func (c *Cell) read() error {
 	c.slot = size / 2
 	data := make([]byte, size)
 	if n, err := c.file.ReadAt(data, 0); int64(n) < size {
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return corrupt("it ends after %d of %d bytes", n, size)
 		}
 		return err

@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 		_, _ = os.Stdin.Read(make([]byte, 1))
 		os.Exit(0)
 	}
+	powerloss.ReplayFromEnvironment()
 	goleak.VerifyTestMain(m)
 }
 
@@ -143,10 +144,10 @@ func TestNewFile(t *testing.T) {
 
 // A crash at any moment of a WriteFile, after a fault or not, leaves the old file
 // or the new one, and after it returned nil the new one.
-func TestWriteFileIsAtomic(t *testing.T) {
+func TestRandomCrashOfWriteFile(t *testing.T) {
 	ops := []string{"", powerloss.OpOpen, powerloss.OpWrite, powerloss.OpSync, powerloss.OpRename, powerloss.OpSyncDir}
 	rng := powerloss.Rand(t)
-	for i := range 600 {
+	for i := range powerloss.Cases(600) {
 		fsys := powerloss.New()
 		before := bytes.Repeat([]byte("old"), 1+rng.IntN(3000))
 		next := bytes.Repeat([]byte("newer"), 1+rng.IntN(3000))
@@ -295,7 +296,7 @@ func TestSystemErrors(t *testing.T) {
 
 // Whatever fails and whenever the power goes: a cell has the record stored last,
 // or the one a store was writing; and one it has shown it never takes back.
-func TestCellSurvivesAnything(t *testing.T) {
+func TestRandomCrashOfCell(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		fsys := powerloss.New()
 		seed := rapid.Uint64().Draw(t, "seed")

@@ -93,14 +93,21 @@ func ReadFile(fsys FS, path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	data, err := readAll(f)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, homeward.Wrap(err, "read", path)
+	}
+	return data, nil
+}
+
+func readAll(f File) ([]byte, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
 	data := make([]byte, info.Size())
 	n, err := f.ReadAt(data, 0)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	return data[:n], nil

@@ -31,8 +31,7 @@ type FS interface {
 type File interface {
 	io.ReaderAt
 	io.WriterAt
-	io.Writer
-	io.Closer
+	io.WriteCloser
 	// Sync makes everything written durable (fdatasync or stronger). Once it has
 	// failed it fails for ever on this File: see Poison.
 	Sync() error

@@ -24,7 +24,7 @@ func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 }
 
 func (osFS) Rename(old, new string) error {
-	return SystemError("rename", old, os.Rename(old, new))
+	return SystemError("rename", old, os.Rename(old, new)) //nolint:forbidigo // this is the one place that may
 }
 
 func (osFS) Remove(name string) error { return SystemError("remove", name, os.Remove(name)) }
@@ -64,8 +64,7 @@ func (osFS) SyncDir(dir string) error {
 	if err != nil {
 		return SystemError("sync directory", dir, err)
 	}
-	defer d.Close()
-	return SystemError("sync directory", dir, d.Sync())
+	return SystemError("sync directory", dir, errors.Join(d.Sync(), d.Close()))
 }
 
 type osFile struct {
@@ -78,7 +77,7 @@ func (o *osFile) Close() error { return SystemError("close", o.Name(), o.f.Close
 
 func (o *osFile) ReadAt(p []byte, off int64) (int, error) {
 	n, err := o.f.ReadAt(p, off)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = SystemError("read", o.Name(), err)
 	}
 	return n, err
@@ -165,7 +164,8 @@ func (o *osFile) onDescriptor(call func(fd int) error) error {
 	}
 	var result error
 	err = conn.Control(func(fd uintptr) {
-		for result = call(int(fd)); result == unix.EINTR; result = call(int(fd)) {
+		for result = unix.EINTR; errors.Is(result, unix.EINTR); {
+			result = call(int(fd))
 		}
 	})
 	return errors.Join(err, result)

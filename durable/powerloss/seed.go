@@ -1,6 +1,7 @@
 package powerloss
 
 import (
+	"flag"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -21,4 +22,26 @@ func Rand(t testing.TB) *rand.Rand {
 	}
 	t.Logf("replay with HOMEWARD_SEED=%d", seed)
 	return rand.New(rand.NewPCG(seed, seed))
+}
+
+// Cases is how many rounds a randomised test makes: HOMEWARD_CASES, or usual.
+func Cases(usual int) int {
+	if n, err := strconv.Atoi(os.Getenv("HOMEWARD_CASES")); err == nil && n > 0 {
+		return n
+	}
+	return usual
+}
+
+// ReplayFromEnvironment lets HOMEWARD_SEED and HOMEWARD_CASES govern the property
+// tests of package rapid too, which has flags for them. For TestMain.
+func ReplayFromEnvironment() {
+	for variable, name := range map[string]string{"HOMEWARD_SEED": "rapid.seed", "HOMEWARD_CASES": "rapid.checks"} {
+		value := os.Getenv(variable)
+		if value == "" || flag.Lookup(name) == nil {
+			continue
+		}
+		if err := flag.Set(name, value); err != nil {
+			panic(variable + ": " + err.Error())
+		}
+	}
 }
