@@ -417,3 +417,14 @@ func TestCellGrows(t *testing.T) {
 		must(t, c.Close())
 	})
 }
+
+func BenchmarkCellStore(b *testing.B) {
+	c, err := durable.OpenCell(durable.OS(), filepath.Join(b.TempDir(), "cell"), 1000)
+	must(b, err)
+	record := make([]byte, 500)
+	b.ReportAllocs()
+	for b.Loop() {
+		must(b, c.Store(record))
+	}
+	must(b, c.Close())
+}
