@@ -48,7 +48,7 @@ func CreateAuthority(fsys durable.FS, dir, name string) (*Authority, error) {
 	if err != nil {
 		return nil, homeward.Wrap(err, op, dir)
 	}
-	defer lock.Unlock()
+	defer func() { _ = lock.Unlock() }() // at the latest it ends with the process
 	switch _, err := fsys.Stat(filepath.Join(dir, caFile)); {
 	case err == nil:
 		return nil, homeward.Errorf(op, homeward.Exists, dir,
@@ -146,7 +146,7 @@ func (r Request) validate() error {
 	bad := func(field, fix, format string, args ...any) error {
 		return homeward.Errorf("validate request", homeward.Invalid, field, fix, format, args...)
 	}
-	if err := r.Peer.Validate(); err != nil {
+	if err := r.Validate(); err != nil {
 		return err
 	}
 	if r.Lifetime < 0 || r.Lifetime > 366*24*time.Hour {
@@ -172,17 +172,17 @@ func (a *Authority) Issue(r Request, dir string) error {
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return homeward.Wrap(err, op, r.Peer.String())
+		return homeward.Wrap(err, op, r.String())
 	}
 	cert, err := a.sign(r, &key.PublicKey)
 	if err != nil {
-		return homeward.Wrap(err, op, r.Peer.String())
+		return homeward.Wrap(err, op, r.String())
 	}
 	list, err := durable.ReadFile(a.fsys, filepath.Join(a.dir, revokedFile))
 	if err != nil {
-		return homeward.Wrap(err, op, r.Peer.String())
+		return homeward.Wrap(err, op, r.String())
 	}
-	return homeward.Wrap(a.writeIdentity(dir, key, cert, list), op, r.Peer.String())
+	return homeward.Wrap(a.writeIdentity(dir, key, cert, list), op, r.String())
 }
 
 func (a *Authority) sign(r Request, public *ecdsa.PublicKey) ([]byte, error) {

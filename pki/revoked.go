@@ -30,7 +30,7 @@ func (a *Authority) Revoke(identityDir string) error {
 	if err != nil {
 		return homeward.Wrap(err, op, identityDir)
 	}
-	defer lock.Unlock()
+	defer func() { _ = lock.Unlock() }() // at the latest it ends with the process
 	lists, err := readPEM(a.fsys, filepath.Join(a.dir, revokedFile), listBlock, x509.ParseRevocationList)
 	if err != nil {
 		return homeward.Wrap(err, op, identityDir)

@@ -151,7 +151,7 @@ func TestCall_OddRequests(t *testing.T) {
 	wantKind(t, err, homeward.Unsupported)
 	_, err = MasterTarget(n).Points(ctx, homeward.ItemRequest{})
 	wantKind(t, err, homeward.Unsupported)
-	_, err = Agent(n).MarkChanged(ctx, homeward.MarkRequest{Disks: []homeward.DiskChanges{{Changed: make([]byte, MaxBody)}}})
+	_, err = Agent(n).MarkChanged(ctx, homeward.MarkRequest{Disks: []homeward.DiskChanges{{Changed: make([]byte, MaxBody*4/5)}}})
 	wantKind(t, err, homeward.Invalid)
 	fake.err = panicking("a defect")
 	_, err = Agent(n).Report(ctx, homeward.ItemRequest{})
@@ -169,11 +169,11 @@ func TestCall_LargeAndLong(t *testing.T) {
 	in.start(in.dialling(agent1, AgentHandler(fakeAgent{fake})))
 	a := Agent(in.wait(agent1.Name))
 	ctx := within(t)
-	large := homeward.MarkRequest{Disks: []homeward.DiskChanges{{Changed: make([]byte, 40<<20)}}}
+	large := homeward.MarkRequest{Disks: []homeward.DiskChanges{{Changed: make([]byte, 33<<20)}}}
 	if _, err := a.MarkChanged(ctx, large); err != nil {
 		t.Fatal(err)
 	}
-	if got := fake.req.(homeward.MarkRequest); len(got.Disks[0].Changed) != 40<<20 {
+	if got := fake.req.(homeward.MarkRequest); len(got.Disks[0].Changed) != 33<<20 {
 		t.Errorf("%d bytes arrived", len(got.Disks[0].Changed))
 	}
 

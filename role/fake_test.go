@@ -2,6 +2,7 @@ package role
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/homeward-dr/homeward"
@@ -34,7 +35,8 @@ func record[Resp any](ctx context.Context, f *recorder, method string, req any) 
 			f.aborted <- ctx.Err()
 		}
 	}
-	if p, is := err.(panicking); is {
+	var p panicking
+	if errors.As(err, &p) {
 		panic(string(p))
 	}
 	resp, _ := answer.(Resp)

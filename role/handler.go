@@ -49,7 +49,7 @@ func readRequest(w http.ResponseWriter, r *http.Request, v any) error {
 	d.DisallowUnknownFields()
 	err := d.Decode(v)
 	if err == nil {
-		if _, err = d.Token(); err == io.EOF {
+		if _, err = d.Token(); errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err == nil {
@@ -77,10 +77,10 @@ func survive(log *slog.Logger, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
 			p := recover()
-			if p == nil {
+			switch p {
+			case nil:
 				return
-			}
-			if p == http.ErrAbortHandler {
+			case http.ErrAbortHandler:
 				panic(p)
 			}
 			log.Error("a call panicked", "call", r.URL.Path, "panic", p, "stack", string(debug.Stack()))

@@ -2,7 +2,6 @@ package role
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -25,7 +24,7 @@ const testPing = 2 * time.Second
 
 var (
 	agent1 = pki.Peer{Role: pki.Agent, Name: "agent-1"}
-	quiet  = slog.New(slog.NewTextHandler(io.Discard, nil))
+	quiet  = slog.New(slog.DiscardHandler)
 )
 
 // installation is an authority, a hub that listens, and roles that dial it.

@@ -91,7 +91,7 @@ func exchange[Resp any](ctx context.Context, s *session, method string, req any)
 	r.Header.Set("Content-Type", "application/json")
 	resp, err := s.conn.RoundTrip(r)
 	if err == nil {
-		defer resp.Body.Close()
+		defer func() { _ = resp.Body.Close() }() // read whole, or given up
 		err = wire.ReadDocument(resp, MaxBody, &out)
 	}
 	switch {

@@ -72,26 +72,24 @@ func Serve(ctx context.Context, o Options) error {
 	}
 	var told string
 	pause := firstBackoff
-	for {
+	for ctx.Err() == nil {
 		l := &link{options: o}
 		err := l.run(ctx)
 		switch {
-		case ctx.Err() != nil:
-			return nil
 		case l.dismissed != nil: // dialling again at once would only be dismissed again
 			pause = o.MaxBackoff
 		case l.greeted:
 			told, pause = "", firstBackoff
 		}
-		if text := err.Error(); text != told {
+		if text := err.Error(); text != told && ctx.Err() == nil {
 			o.Log.Warn("no connection to the controller", "error", err)
 			told = text
 		}
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-time.After(pause/2 + rand.N(pause/2+1)): // jitter: a site's roles must not return in step
 		}
 		pause = min(2*pause, o.MaxBackoff)
 	}
+	return nil
 }

@@ -23,7 +23,7 @@ func (h *Hub) serve(ctx context.Context, raw net.Conn, greeted func()) {
 		_ = raw.Close()
 		return
 	}
-	defer s.conn.Close()
+	defer func() { _ = s.conn.Close() }() // broken already, or no longer wanted
 	n, replaced, err := h.enter(s, hello)
 	if err != nil {
 		h.options.Log.Warn("a node was refused", "node", s.peer.String(), "from", raw.RemoteAddr().String(), "error", err)

@@ -23,7 +23,7 @@ func (c *command) inspectDelta(path string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	info, err := f.Stat()
 	if err != nil {
 		return homeward.Errorf("inspect delta", homeward.IO, path, "", "%w", err)
@@ -41,7 +41,7 @@ func (c *command) verifyDelta(path string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	h, t, err := delta.Verify(f)
 	if err != nil {
 		return homeward.Wrap(err, "verify delta", path)

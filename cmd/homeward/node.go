@@ -114,7 +114,7 @@ func (c *command) runNode(ctx context.Context, want pki.Role, f nodeFlags, open 
 		if ln, err = net.Listen("tcp", n.flags.listen); err != nil {
 			return homeward.Errorf("listen", homeward.InUse, n.flags.listen, "choose another address with --listen", "%w", err)
 		}
-		defer ln.Close()
+		defer func() { _ = ln.Close() }() // closed already, if it was served
 	}
 	o, err := open(ctx, n)
 	if err != nil {

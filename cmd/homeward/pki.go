@@ -116,7 +116,7 @@ func (c *command) pkiVerify() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer f.Close()
+			defer func() { _ = f.Close() }() // only read
 			data, err := io.ReadAll(io.LimitReader(f, pki.MaxSigned+1))
 			if err != nil {
 				return homeward.Errorf(op, homeward.IO, args[0], "", "%w", err)
