@@ -11,16 +11,21 @@ import (
 
 const benchBlocks = 16384 // 64 MiB
 
+// benchData is words in random order: it compresses like text does.
 func benchData() []byte {
 	r := rand.New(rand.NewPCG(1, 1))
-	b := make([]byte, 1<<20)
-	for i := range b {
-		b[i] = byte(r.Uint32()) | 1
-		if i%2 == 0 {
-			b[i] = 'a'
+	words := make([][]byte, 4000)
+	for i := range words {
+		words[i] = make([]byte, 2+r.IntN(10))
+		for j := range words[i] {
+			words[i][j] = byte('a' + r.IntN(26))
 		}
 	}
-	return b
+	var b []byte
+	for len(b) < 1<<20 {
+		b = append(append(b, words[r.IntN(1+r.IntN(len(words)))]...), ' ')
+	}
+	return b[:1<<20]
 }
 
 func benchDelta(tb testing.TB, o EncoderOptions, step int64) []byte {

@@ -37,6 +37,7 @@ type coder struct {
 	enc  *zstd.Encoder
 	dec  *zstd.Decoder
 	hash *blake3.Hasher
+	last homeward.Checksum // what sum gave; here so that it needs no memory of its own
 }
 
 // compress stores plain with codec c into dst[:0] and returns the stored bytes
@@ -105,15 +106,15 @@ func (c *coder) expand(dst []byte, codec Codec, stored []byte, n int) ([]byte, e
 }
 
 // sum is the content checksum: BLAKE3-256.
-func (c *coder) sum(p []byte) (s homeward.Checksum) {
+func (c *coder) sum(p []byte) homeward.Checksum {
 	if c.hash == nil {
 		c.hash = blake3.New()
 	}
 	c.hash.Reset()
 	_, _ = c.hash.Write(p) // never fails
-	c.hash.Sum(s[:0])
-	return s
+	c.hash.Sum(c.last[:0])
+	return c.last
 }
 
 // packedMax is room for n plain bytes in every codec's worst case.
-func packedMax(n int) int { return s2.MaxEncodedLen(n) }
+func packedMax(n int) int { return max(s2.MaxEncodedLen(n), n+n>>8+64) }

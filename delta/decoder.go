@@ -88,7 +88,7 @@ func (d *Decoder) next() error {
 		d.payload = make([]byte, f.storedLen)
 	}
 	f.stored = d.payload[:f.storedLen]
-	if err := readFull(d.r, f.stored, d.place()); err != nil {
+	if err := d.read(f.stored); err != nil {
 		return err
 	}
 	if crc(f.stored) != f.storedCRC {
@@ -99,7 +99,7 @@ func (d *Decoder) next() error {
 
 func (d *Decoder) readHead(f *Frame) ([]byte, error) {
 	head := d.head[:frameFixed]
-	if err := readFull(d.r, head, d.place()); err != nil {
+	if err := d.read(head); err != nil {
 		return nil, err
 	}
 	n, err := headLen(head)
@@ -107,7 +107,7 @@ func (d *Decoder) readHead(f *Frame) ([]byte, error) {
 		return nil, err
 	}
 	head = d.head[:n]
-	if err := readFull(d.r, head[frameFixed:], d.place()); err != nil {
+	if err := d.read(head[frameFixed:]); err != nil {
 		return nil, err
 	}
 	if err := f.parseHead(head, d.sums.header.Disks); err != nil {
@@ -126,7 +126,7 @@ func (d *Decoder) expect(chunk []byte) (int64, error) {
 		return 0, err
 	}
 	d.chunk = append(d.chunk[:0], chunk...)
-	if err := readFull(d.r, d.chunk, d.place()); err != nil {
+	if err := d.read(d.chunk); err != nil {
 		return 0, err
 	}
 	if !bytes.Equal(d.chunk, chunk) {
@@ -147,7 +147,7 @@ func (d *Decoder) finish() error {
 		return err
 	}
 	var b [trailerSize]byte
-	if err := readFull(d.r, b[:], d.place()); err != nil {
+	if err := d.read(b[:]); err != nil {
 		return err
 	}
 	read, err := parseTrailer(b[:])
@@ -177,10 +177,15 @@ func (d *Decoder) finish() error {
 	return io.EOF
 }
 
-func (d *Decoder) place() string {
-	if d.sums == nil {
-		return "header"
+// read fills p. The place is worked out for an error only: this runs per frame.
+func (d *Decoder) read(p []byte) error {
+	if _, err := io.ReadFull(d.r, p); err != nil {
+		return readError(err, d.place())
 	}
+	return nil
+}
+
+func (d *Decoder) place() string {
 	return fmt.Sprintf("frame %d at byte %d", d.sums.t.Frames, d.sums.off)
 }
 

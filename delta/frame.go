@@ -185,7 +185,9 @@ func (f *Frame) parseHead(head []byte, disks []DiskInfo) error {
 	}
 	f.Runs = f.Runs[:0]
 	for range runs {
-		f.Runs = append(f.Runs, block.Run{Start: int64(h.u64()), Count: int64(h.u32())})
+		r := h.take(runSize)
+		f.Runs = append(f.Runs, block.Run{
+			Start: int64(binary.LittleEndian.Uint64(r)), Count: int64(binary.LittleEndian.Uint32(r[8:]))})
 	}
 	if err := f.checkRuns(disks[f.Disk]); err != nil {
 		return err

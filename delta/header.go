@@ -61,11 +61,15 @@ type Header struct {
 	Machine *homeward.Machine `json:"machine,omitempty"`
 }
 
+// Chained reports whether the content proves the position it leads to. If not (an
+// undo, a merged delta), To is only stated: take such a delta from who may say so.
+func (h Header) Chained() bool { return h.Kind == Forward && h.To.Checksum.IsZero() }
+
 // Position is where a copy stands after the delta: To, with the trailer's
 // checksum where the header could not know it.
 func (h Header) Position(t Trailer) homeward.Position {
 	to := h.To
-	if h.Kind == Forward && to.Checksum.IsZero() {
+	if h.Chained() {
 		to.Checksum = t.Checksum
 	}
 	return to

@@ -42,12 +42,13 @@ func appendEntry(b []byte, e entry) []byte {
 }
 
 func parseEntry(b []byte) entry {
-	f := fields{rest: b}
-	var e entry
-	e.first.block, e.end.block = int64(f.u64()), int64(f.u64())
-	e.offset, e.length = int64(f.u64()), int64(f.u32())
-	e.first.disk, e.end.disk = int(f.u16()), int(f.u16())
-	return e
+	le := binary.LittleEndian
+	return entry{
+		first:  key{int(le.Uint16(b[28:])), int64(le.Uint64(b))},
+		end:    key{int(le.Uint16(b[30:])), int64(le.Uint64(b[8:]))},
+		offset: int64(le.Uint64(b[16:])),
+		length: int64(le.Uint32(b[24:])),
+	}
 }
 
 // indexer builds the index bottom up while frames go by: a level whose chunk is

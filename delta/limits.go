@@ -71,6 +71,8 @@ func readError(err error, what string) error {
 // mediumError gives an error of the reader or writer below a kind, if it has none.
 func mediumError(err error, op, what string) error {
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, syscall.ENOSPC):
 		return homeward.Errorf(op, homeward.NoSpace, what, "free some space, then try again", "%w", err)
 	case homeward.KindOf(err) == homeward.Internal:

@@ -12,8 +12,8 @@ import (
 )
 
 // Reader reads blocks of a delta at random, through its index. It keeps the
-// header and one index chunk in memory, whatever the size of the file, and each
-// running call some 80 KiB and a frame. Safe for concurrent use if the io.ReaderAt is.
+// header and one index chunk in memory, whatever the size of the file, and for each
+// running call a frame and 8 KiB per level of the index. Safe for concurrent use if the io.ReaderAt is.
 //
 // What is read is checked: CRCs, the place the index gave, the content. What is
 // not read is not checked; the chain is checked by Decoder and Verify alone.
