@@ -1,0 +1,148 @@
+package recovery
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/block"
+)
+
+// differences are the maps a reprotect joins, per disk of the item.
+type differences struct {
+	disks []diskDifferences
+	// oldSide says how far the old side's own map may be believed.
+	oldSide homeward.Certainty
+	why     string
+}
+
+type diskDifferences struct {
+	disk    homeward.Disk
+	old     *block.Map // the standby side wrote after the newest state the running side got
+	undone  *block.Map // the running side got after the point and gave up
+	since   *block.Map // the running side wrote since the point
+	suspect *block.Map // any of them, not known exactly
+	reasons []string
+}
+
+// differences collects the maps. With final set, the old side is handed over
+// first, so that its map can not grow any more.
+func (it *Item) differences(ctx context.Context, final bool) (differences, error) {
+	set := differences{oldSide: homeward.Exact}
+	for _, d := range it.Machine.Disks {
+		n := d.Blocks()
+		set.disks = append(set.disks, diskDifferences{disk: d, old: block.NewMap(n), undone: block.NewMap(n),
+			since: block.NewMap(n), suspect: block.NewMap(n)})
+	}
+	id := homeward.ItemRequest{Item: it.ID()}
+	undone, err := it.Running.Target.Diverged(ctx, id)
+	if err != nil {
+		return set, err
+	}
+	if err := set.add(undone, func(d *diskDifferences) *block.Map { return d.undone }); err != nil {
+		return set, err
+	}
+	since, err := it.Running.Agent.Changes(ctx, id)
+	if err != nil {
+		return set, err
+	}
+	if err := set.add(since, func(d *diskDifferences) *block.Map { return d.since }); err != nil {
+		return set, err
+	}
+	old, err := it.oldSide(ctx, final)
+	switch {
+	case err == nil:
+		return set, set.add(old, func(d *diskDifferences) *block.Map { return d.old })
+	case homeward.KindOf(err) == homeward.NotFound || !final && homeward.Retryable(err):
+		// The agent knows nothing of the item, or cannot be asked now: every block may
+		// differ. Unknown is never absent.
+		set.distrust(err)
+		return set, nil
+	}
+	return set, err
+}
+
+func (it *Item) oldSide(ctx context.Context, final bool) (homeward.Changes, error) {
+	if final {
+		return it.Standby.Agent.Handover(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: it.Generation})
+	}
+	return it.Standby.Agent.Changes(ctx, homeward.ItemRequest{Item: it.ID()})
+}
+
+func (s *differences) distrust(why error) {
+	s.oldSide, s.why = homeward.Unknown, why.Error()
+	for i := range s.disks {
+		d := &s.disks[i]
+		d.suspect.Set(0, d.suspect.Blocks())
+		d.reasons = append(d.reasons, "the old side's map is not known: "+why.Error())
+	}
+}
+
+// add ORs what one source says into the chosen map of each disk.
+func (s *differences) add(c homeward.Changes, into func(*diskDifferences) *block.Map) error {
+	for _, dc := range c.Disks {
+		d := s.byID(dc.Disk)
+		if d == nil {
+			return homeward.Errorf("join maps", homeward.Invalid, "disk "+string(dc.Disk),
+				"protect the machine again: its disks changed", "not a disk of the item")
+		}
+		if err := orInto(into(d), dc.Changed); err != nil {
+			return err
+		}
+		if err := orInto(d.suspect, dc.Suspect); err != nil {
+			return err
+		}
+		d.reasons = append(d.reasons, dc.Reasons...)
+	}
+	return nil
+}
+
+func (s *differences) byID(id homeward.DiskID) *diskDifferences {
+	for i := range s.disks {
+		if s.disks[i].disk.ID == id {
+			return &s.disks[i]
+		}
+	}
+	return nil
+}
+
+func orInto(m *block.Map, data []byte) error {
+	if len(data) == 0 {
+		return nil
+	}
+	other, err := block.UnmarshalMap(data, m.Blocks())
+	if err != nil {
+		return err
+	}
+	if other.Blocks() != m.Blocks() {
+		return homeward.Errorf("join maps", homeward.Invalid, fmt.Sprintf("map of %d blocks", other.Blocks()),
+			"protect the machine again: a disk changed its size", "the disk has %d blocks", m.Blocks())
+	}
+	m.Or(other)
+	return nil
+}
+
+// union is what is known to differ on a disk.
+func (d *diskDifferences) union() *block.Map {
+	m := d.old.Clone()
+	m.Or(d.undone)
+	m.Or(d.since)
+	return m
+}
+
+// known is the union of all disks, as it travels.
+func (s *differences) known() []homeward.DiskChanges {
+	var out []homeward.DiskChanges
+	for i := range s.disks {
+		out = append(out, changed(s.disks[i].disk.ID, s.disks[i].union()))
+	}
+	return out
+}
+
+func changed(id homeward.DiskID, m *block.Map) homeward.DiskChanges {
+	data, err := m.MarshalBinary()
+	if err != nil { // block.Map.MarshalBinary has nothing that can fail
+		panic(err)
+	}
+	return homeward.DiskChanges{Disk: id, Changed: data, ChangedBytes: m.Count() * homeward.BlockSize}
+}

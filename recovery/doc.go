@@ -1,0 +1,12 @@
+// Package recovery is the way there and back as lists of calls to roles and
+// sites: protect, fail over, change point, commit, reprotect, fail back, cancel,
+// prove. It holds no data and touches no disk; everything it needs comes through
+// the contracts of the root package, so the same lists run over the role control
+// protocol and, in tests, over roles in one process.
+//
+// An item has a running side and a standby side. Fail over boots the standby
+// side; Commit swaps the two; Reprotect makes the (new) standby side follow the
+// (new) running side. Failback is the same list with the sides swapped, preceded
+// by a drain that loses nothing. Every call is idempotent, so a list that was cut
+// short is simply run again.
+package recovery

@@ -1,0 +1,184 @@
+package recovery
+
+import (
+	"context"
+
+	"github.com/homeward-dr/homeward"
+)
+
+// FailOver boots the standby side at a point (zero: the newest). The running
+// side is taken to be lost: it is not asked for anything. What it wrote after the
+// point stays in maps, for the way back.
+func (it *Item) FailOver(ctx context.Context, point homeward.Position) error {
+	if err := it.require("fail over", Protected); err != nil {
+		return err
+	}
+	it.Planned = false
+	return it.runStandby(ctx, point)
+}
+
+// FailOverPlanned shuts the running side down first, ships its last writes and
+// boots the standby side at exactly that state: nothing is lost. It is what the
+// seeds call failback when the standby side is the original one. With a point
+// given, that older state is booted instead; the newer one is still there.
+func (it *Item) FailOverPlanned(ctx context.Context, point homeward.Position) error {
+	if err := it.require("fail back", Protected); err != nil {
+		return err
+	}
+	err := it.step(ctx, "shut down running side", func(func(homeward.Progress)) error { return it.shutdown(ctx, it.Running, true) })
+	if err != nil {
+		return err
+	}
+	var last homeward.CutReport
+	err = it.step(ctx, "ship last writes", func(func(homeward.Progress)) (err error) {
+		last, err = it.Running.Agent.Drain(ctx, homeward.DrainRequest{Item: it.ID(), Stopped: true})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if point.IsZero() {
+		point = last.Position
+	}
+	next := it.Generation.Next()
+	err = it.step(ctx, "hand over", func(func(homeward.Progress)) error {
+		_, err := it.Running.Agent.Handover(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: next})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	it.Planned = true
+	return it.raiseStandby(ctx, next, point)
+}
+
+// ChangePoint runs the failed-over machine from another point instead. What it
+// wrote so far is dropped with its overlay.
+func (it *Item) ChangePoint(ctx context.Context, point homeward.Position) error {
+	if err := it.require("change point", FailedOver); err != nil {
+		return err
+	}
+	next := it.Generation.Next()
+	if err := it.retireStandby(ctx, next); err != nil {
+		return err
+	}
+	return it.raiseStandby(ctx, next, point)
+}
+
+// Commit ends the choice of points: the view becomes the replica behind the
+// running machine, and the sides swap.
+func (it *Item) Commit(ctx context.Context) error {
+	if err := it.require("commit", FailedOver); err != nil {
+		return err
+	}
+	err := it.step(ctx, "promote overlay", func(tell func(homeward.Progress)) error {
+		return poll(ctx, func() (bool, error) {
+			r, err := it.Standby.Target.Promote(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: it.Generation})
+			if err == nil {
+				tell(r.Progress)
+			}
+			return r.State == homeward.ReplicaPromoted, err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	it.Running, it.Standby = it.Standby, it.Running
+	it.State = Committed
+	return nil
+}
+
+// Cancel gives a failover up before it is committed: the overlay is dropped, and
+// the side that ran before runs and replicates again from where it stood.
+func (it *Item) Cancel(ctx context.Context) error {
+	if err := it.require("cancel failover", FailedOver); err != nil {
+		return err
+	}
+	next := it.Generation.Next()
+	if err := it.retireStandby(ctx, next); err != nil {
+		return err
+	}
+	var replica homeward.ReplicaReport
+	err := it.step(ctx, "drop overlay", func(func(homeward.Progress)) (err error) {
+		replica, err = it.Standby.Target.CancelFailOver(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: next})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	it.Generation, it.Base = next, replica.Applied
+	var report homeward.CaptureReport
+	err = it.step(ctx, "resume capture", func(func(homeward.Progress)) (err error) {
+		if !it.Planned { // it may still run under the old generation
+			if err = it.shutdown(ctx, it.Running, true); err != nil {
+				return err
+			}
+			if _, err = it.Running.Agent.Handover(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: next}); err != nil {
+				return err
+			}
+		}
+		if err = it.route(ctx, it.Running, it.Standby); err != nil {
+			return err
+		}
+		report, err = it.Running.Agent.Prepare(ctx, homeward.CaptureRequest{Machine: it.Machine, Disks: it.Running.Disks,
+			Generation: next, Base: it.Base, Sink: it.Running.SinkURL, Policy: it.Policy})
+		return err
+	})
+	if err == nil {
+		err = it.step(ctx, "boot machine", func(func(homeward.Progress)) error { return it.boot(ctx, it.Running, report) })
+	}
+	if err == nil {
+		it.State = Protected
+	}
+	return err
+}
+
+func (it *Item) runStandby(ctx context.Context, point homeward.Position) error {
+	return it.raiseStandby(ctx, it.Generation.Next(), point)
+}
+
+// raiseStandby serves the point at the standby side under a new generation,
+// captures from the first write, and boots the machine there. The running side
+// is fenced by the generation from the first call on.
+func (it *Item) raiseStandby(ctx context.Context, next homeward.Generation, point homeward.Position) error {
+	err := it.step(ctx, "serve point", func(func(homeward.Progress)) (err error) {
+		it.View, err = it.Standby.Target.FailOver(ctx, homeward.FailOverRequest{Item: it.ID(), Generation: next, Point: point})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	it.Generation, it.Point, it.State = next, it.View.Point, FailedOver
+	it.Base = it.Point.Position.Base(next)
+	var report homeward.CaptureReport
+	err = it.step(ctx, "start capture", func(func(homeward.Progress)) (err error) {
+		refs := make([]string, len(it.View.Disks))
+		for i, d := range it.View.Disks {
+			refs[i] = d.URI
+		}
+		// No sink yet: what is written goes into the map until Reprotect gives it one.
+		report, err = it.Standby.Agent.Prepare(ctx, homeward.CaptureRequest{Machine: it.Machine, Disks: refs,
+			Generation: next, Base: it.Base, Incomplete: true, Policy: it.Policy})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return it.step(ctx, "boot machine", func(func(homeward.Progress)) error { return it.boot(ctx, it.Standby, report) })
+}
+
+// retireStandby stops the failed-over machine and gives up its capture.
+func (it *Item) retireStandby(ctx context.Context, next homeward.Generation) error {
+	err := it.step(ctx, "stop failed-over machine", func(func(homeward.Progress)) error { return it.shutdown(ctx, it.Standby, false) })
+	if err != nil {
+		return err
+	}
+	return it.step(ctx, "give up its capture", func(func(homeward.Progress)) error {
+		req := homeward.GenerationRequest{Item: it.ID(), Generation: next}
+		if _, err := it.Standby.Agent.Handover(ctx, req); err != nil {
+			return err
+		}
+		_, err := it.Standby.Agent.Release(ctx, req)
+		return err
+	})
+}

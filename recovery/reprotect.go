@@ -1,0 +1,146 @@
+package recovery
+
+import (
+	"context"
+	"time"
+
+	"github.com/homeward-dr/homeward"
+)
+
+// Reversal is what a reprotect predicted and what it then took.
+type Reversal struct {
+	Estimate  homeward.Estimate `json:"estimate"`
+	Sent      homeward.Traffic  `json:"sent"`       // by the agent, from the start of the reverse leg to its first point
+	WireBytes int64             `json:"wire_bytes"` // by the process server, compressed
+	FullReads int64             `json:"full_reads"` // bytes of disk read only to find differences
+	Seconds   float64           `json:"seconds"`
+	Branch    homeward.Point    `json:"branch"` // the standby side's own last state, kept and servable
+}
+
+// BranchName is the pin under which a standby side's own last state is kept.
+const BranchName = "lost-writes"
+
+// Reprotect makes the standby side, where the machine used to run, follow the
+// running side. What travels is, per disk, the union of
+//
+//	what the standby side wrote after the point (its own map, and the undo set
+//	that the running side's master target kept when it failed over), and
+//	what the running side wrote since (its map).
+//
+// No disk is read whole while maps are trusted; suspect ranges are compared by
+// digest first. Until the first point of the reverse leg stands, the standby side
+// can be rolled back to its own last state, which stays as the branch.
+func (it *Item) Reprotect(ctx context.Context) (Reversal, error) {
+	if err := it.require("reprotect", Committed); err != nil {
+		return Reversal{}, err
+	}
+	var rev Reversal
+	began := time.Now()
+	var set differences
+	before, err := it.Running.Agent.Report(ctx, homeward.ItemRequest{Item: it.ID()})
+	if err != nil {
+		return rev, err
+	}
+	err = it.step(ctx, "hand over old side", func(func(homeward.Progress)) (err error) {
+		set, err = it.differences(ctx, true)
+		rev.Estimate = set.estimate(it)
+		return err
+	})
+	if err == nil {
+		// The running side's agent holds the union durably before the old side may
+		// forget its part of it (I-0).
+		err = it.step(ctx, "join maps", func(func(homeward.Progress)) error { return it.mark(ctx, set.known(), false, 0) })
+	}
+	if err == nil {
+		err = it.step(ctx, "turn old side into replica", func(func(homeward.Progress)) error { return it.becomeReplica(ctx) })
+	}
+	if err == nil {
+		err = it.step(ctx, "start reverse replication", func(func(homeward.Progress)) error { return it.startReverse(ctx) })
+	}
+	if err == nil {
+		err = it.step(ctx, "check maps, compare suspect ranges", func(tell func(homeward.Progress)) error {
+			sampled, err := it.sample(ctx, &set)
+			if err != nil {
+				return err
+			}
+			found, read, err := it.compareSuspects(ctx, set, tell)
+			if err != nil {
+				return err
+			}
+			read += sampled
+			rev.FullReads = read
+			return it.mark(ctx, found, true, read)
+		})
+	}
+	if err == nil {
+		err = it.awaitFirstPoint(ctx, "resync")
+	}
+	if err != nil {
+		return rev, err
+	}
+	it.State = Protected
+	rev.Seconds = time.Since(began).Seconds()
+	return rev, it.account(ctx, before, &rev)
+}
+
+// mark ORs blocks into the map of the running side's capture.
+func (it *Item) mark(ctx context.Context, disks []homeward.DiskChanges, complete bool, read int64) error {
+	_, err := it.Running.Agent.MarkChanged(ctx, homeward.MarkRequest{Item: it.ID(), Generation: it.Generation,
+		Disks: disks, Complete: complete, FullReads: read})
+	return err
+}
+
+// becomeReplica takes the standby side's disks from its agent and gives them to
+// its master target, which keeps their content as the branch.
+func (it *Item) becomeReplica(ctx context.Context) error {
+	_, err := it.Standby.Agent.Release(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: it.Generation})
+	if err != nil && homeward.KindOf(err) != homeward.NotFound {
+		return err
+	}
+	_, err = it.Standby.Target.Prepare(ctx, homeward.ReplicaRequest{Machine: it.Machine, Disks: it.Standby.Disks,
+		Generation: it.Generation, Base: it.Base, Branch: BranchName, Bootable: true, Policy: it.Policy})
+	return err
+}
+
+func (it *Item) startReverse(ctx context.Context) error {
+	if err := it.route(ctx, it.Running, it.Standby); err != nil {
+		return err
+	}
+	refs := make([]string, len(it.View.Disks))
+	for i, d := range it.View.Disks {
+		refs[i] = d.URI
+	}
+	_, err := it.Running.Agent.Prepare(ctx, homeward.CaptureRequest{Machine: it.Machine, Disks: refs,
+		Generation: it.Generation, Base: it.Base, Incomplete: true, Sink: it.Running.SinkURL, Policy: it.Policy})
+	return err
+}
+
+func (it *Item) account(ctx context.Context, before homeward.CaptureReport, rev *Reversal) error {
+	after, err := it.Running.Agent.Report(ctx, homeward.ItemRequest{Item: it.ID()})
+	if err != nil {
+		return err
+	}
+	rev.Sent = homeward.Traffic{
+		DirtyBytes: after.Sent.DirtyBytes - before.Sent.DirtyBytes,
+		PlainBytes: after.Sent.PlainBytes - before.Sent.PlainBytes,
+		WireBytes:  after.Sent.WireBytes - before.Sent.WireBytes,
+		FullReads:  after.Sent.FullReads - before.Sent.FullReads,
+	}
+	route, err := it.Running.Process.Report(ctx, homeward.ItemRequest{Item: it.ID()})
+	if err != nil {
+		return err
+	}
+	rev.WireBytes = route.WireBytes
+	points, err := it.Standby.Target.Points(ctx, homeward.ItemRequest{Item: it.ID()})
+	if err != nil {
+		return err
+	}
+	for _, p := range points.Points {
+		for _, pin := range p.Pins {
+			if pin == "branch:"+BranchName {
+				rev.Branch = p
+			}
+		}
+	}
+	return nil
+}
