@@ -71,7 +71,7 @@ type comparison struct {
 // descend compares from the root, or from the largest nodes that lie in within.
 func (c *comparison) descend(ctx context.Context, within *Map) error {
 	if within == nil {
-		return c.nodeRange(ctx, rootLevel(c.size), 0, 1)
+		return c.nodeRange(ctx, RootLevel(c.size), 0, 1)
 	}
 	for run := range within.Runs(0) {
 		if err := c.blockRange(ctx, 0, run.Start, run.Start+run.Count); err != nil {
@@ -88,7 +88,7 @@ func (c *comparison) blockRange(ctx context.Context, level int, first, last int6
 	if last == levelWidth(c.size, level) { // the disk's last node may have fewer children
 		down = (last + Fanout - 1) / Fanout
 	}
-	if up >= down || level == rootLevel(c.size) {
+	if up >= down || level == RootLevel(c.size) {
 		return c.nodeRange(ctx, level, first, last-first)
 	}
 	if err := c.nodeRange(ctx, level, first, up*Fanout-first); err != nil {

@@ -43,8 +43,9 @@ func levelWidth(size int64, level int) int64 {
 	return n
 }
 
-// rootLevel is the level that has one node.
-func rootLevel(size int64) int {
+// RootLevel is the level of the digest tree of a disk of that many bytes that has
+// one node.
+func RootLevel(size int64) int {
 	level := 0
 	for levelWidth(size, level) > 1 {
 		level++
@@ -91,7 +92,7 @@ func (t *Tree) Progress() (done, total int64) { return t.hashed.Load(), t.size }
 // Root is the digest of the whole disk. It says nothing about the disk's size:
 // compare that too.
 func (t *Tree) Root(ctx context.Context) (Hash, error) {
-	h, err := t.Hashes(ctx, rootLevel(t.size), 0, 1)
+	h, err := t.Hashes(ctx, RootLevel(t.size), 0, 1)
 	if err != nil {
 		return Hash{}, err
 	}
@@ -125,7 +126,7 @@ func (t *Tree) Hashes(ctx context.Context, level int, index, count int64) ([]Has
 }
 
 func checkNodes(size int64, level int, index, count int64) error {
-	top := rootLevel(size)
+	top := RootLevel(size)
 	if level < 0 || level > top || index < 0 || count < 0 || index > levelWidth(size, level)-count {
 		return homeward.Errorf("digest disk", homeward.Invalid, fmt.Sprintf("level %d", level),
 			fmt.Sprintf("the levels of a disk of %d bytes are 0 to %d", size, top),
