@@ -1,0 +1,289 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/block"
+	"github.com/homeward-dr/homeward/durable"
+	"github.com/homeward-dr/homeward/nbd"
+)
+
+// Config says where an agent keeps what, and whom it speaks with.
+type Config struct {
+	Dir      string // durable: items, maps, positions. One agent at a time; it is locked.
+	LiveDir  string // on tmpfs: maps that survive a kill and not a reboot, such as /dev/shm/homeward
+	SpillDir string // saved copies that do not fit into memory; default Dir/spill
+	// SocketDir gets the unix socket agent.sock, where guests attach. The path must
+	// stay the same for them to reconnect.
+	SocketDir string
+	// Listen is a TCP address to serve guests at instead; it needs TLS. Advertise is
+	// the host:port put into URIs; default: the address listened at.
+	Listen    string
+	Advertise string
+	TLS       *tls.Config
+
+	FS      durable.FS                         // of Dir and SpillDir; default durable.OS()
+	Openers block.Openers                      // of disks
+	Dial    func(sinkURL string) homeward.Sink // the client of a process server; must not block
+	Log     *slog.Logger                       // default: discard
+	Now     func() time.Time                   // default time.Now
+	Tuning  Tuning                             //
+	Fault   func(point string)                 // called at points where tests kill the process; default: nothing
+}
+
+func (c Config) withDefaults() (Config, error) {
+	bad := func(field, fix string) (Config, error) {
+		return c, homeward.Errorf("open agent", homeward.Invalid, field, fix, "it is not set")
+	}
+	switch {
+	case c.Dir == "":
+		return bad("Dir", "give a directory on a durable file system")
+	case c.LiveDir == "":
+		return bad("LiveDir", "give a directory on tmpfs")
+	case c.Listen == "" && c.SocketDir == "":
+		return bad("SocketDir", "give a directory for the socket, or an address to listen at")
+	case c.Listen != "" && c.TLS == nil:
+		return bad("TLS", "disks are served over TCP with TLS only: give certificates, or a SocketDir instead of Listen")
+	case c.Listen == "" && c.TLS != nil:
+		return bad("Listen", "TLS is for TCP: give an address to listen at")
+	case len(c.Openers) == 0:
+		return bad("Openers", "give openers of disks")
+	case c.Dial == nil:
+		return bad("Dial", "give a client of process servers")
+	}
+	if c.SpillDir == "" {
+		c.SpillDir = filepath.Join(c.Dir, "spill")
+	}
+	if c.FS == nil {
+		c.FS = durable.OS()
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Fault == nil {
+		c.Fault = func(string) {}
+	}
+	c.Tuning = c.Tuning.withDefaults()
+	return c, nil
+}
+
+// Agent is the mobility agent of one host. All methods may be called
+// concurrently; those that change one item run one after the other.
+type Agent struct {
+	host  *host
+	lock  *durable.Lock
+	end   context.CancelFunc
+	serve sync.WaitGroup
+
+	mu    sync.Mutex
+	items map[homeward.ItemID]*item
+}
+
+var _ homeward.Agent = (*Agent)(nil)
+
+// Open starts the agent and resumes every item it had: guests that wait for
+// their disks find them again at the same address and name, unless another side
+// took over. Items whose disks cannot be opened are retried in the background, with
+// an alarm.
+//
+// Errors: Invalid names a field; InUse another agent in Dir; those of the listener.
+func Open(ctx context.Context, cfg Config) (*Agent, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err := cfg.FS.MkdirAll(filepath.Join(cfg.Dir, "items"), 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := durable.LockFile(cfg.FS, filepath.Join(cfg.Dir, "agent.lock"))
+	if err != nil {
+		return nil, err
+	}
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	h := &host{cfg: cfg, ctx: life, server: nbd.NewServer(nbd.ServerOptions{TLS: cfg.TLS, RequireTLS: cfg.TLS != nil, Log: cfg.Log})}
+	a := &Agent{host: h, lock: lock, end: end, items: map[homeward.ItemID]*item{}}
+	listener, err := h.listen(ctx)
+	if err == nil {
+		err = a.load()
+	}
+	if err != nil {
+		if listener != nil {
+			err = errors.Join(err, listener.Close())
+		}
+		return nil, errors.Join(err, a.Close(ctx))
+	}
+	a.resumeAll(ctx)
+	// Guests are answered only now: one that came back before its disk is there would
+	// be told that there is no such disk.
+	a.serve.Go(func() {
+		if err := h.server.Serve(life, listener); err != nil {
+			cfg.Log.Error("guests are not served any more", "error", err)
+		}
+	})
+	return a, nil
+}
+
+// listen opens the address guests know. Connections queue until it is served.
+func (h *host) listen(ctx context.Context) (net.Listener, error) {
+	var lc net.ListenConfig
+	network, address := "tcp", h.cfg.Listen
+	if h.cfg.Listen == "" {
+		network, address = "unix", filepath.Join(h.cfg.SocketDir, "agent.sock")
+		if err := os.MkdirAll(h.cfg.SocketDir, 0o700); err != nil {
+			return nil, durable.SystemError("listen", h.cfg.SocketDir, err)
+		}
+		// The lock says that no other agent serves it: what is there was left by a kill.
+		if err := os.Remove(address); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, durable.SystemError("listen", address, err)
+		}
+	}
+	l, err := lc.Listen(ctx, network, address)
+	if err != nil {
+		return nil, homeward.Errorf("listen", homeward.Unavailable, address, "check the address and its permissions", "%w", err)
+	}
+	h.address = address
+	if network == "tcp" {
+		h.address = l.Addr().String()
+		if h.cfg.Advertise != "" {
+			h.address = h.cfg.Advertise
+		}
+	}
+	return l, nil
+}
+
+// load reads the records of all items.
+func (a *Agent) load() error {
+	dir := filepath.Join(a.host.cfg.Dir, "items")
+	entries, err := a.host.cfg.FS.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		id := homeward.ItemID(e.Name())
+		if !e.IsDir() || id.Validate() != nil {
+			continue
+		}
+		it := a.host.newItem(id)
+		err := durable.ReadJSON(a.host.cfg.FS, filepath.Join(it.dir(), recordName), &it.rec)
+		if homeward.KindOf(err) == homeward.NotFound { // a crash before Prepare answered: nothing was begun
+			err = removeTree(a.host.cfg.FS, it.dir())
+			it = nil
+		}
+		if err != nil {
+			return fmt.Errorf("resume item %s: %w", id, err)
+		}
+		if it != nil {
+			it.complete.Store(it.rec.Complete)
+			a.items[id] = it
+		}
+	}
+	return nil
+}
+
+// resumeAll gives every item its first chance, together, and then lets them run.
+func (a *Agent) resumeAll(ctx context.Context) {
+	var first sync.WaitGroup
+	for _, it := range a.items {
+		first.Go(func() {
+			it.calls.Lock()
+			defer it.calls.Unlock()
+			if err := it.sweep(); err != nil {
+				a.host.cfg.Log.Warn("leftovers not removed", "item", it.id, "error", err)
+			}
+			if it.rec.live() {
+				it.resume(ctx)
+				it.start()
+			}
+		})
+	}
+	first.Wait()
+}
+
+// Close ends the agent: guests' requests in progress are answered until ctx ends,
+// then they are cut off; what is not shipped stays in the maps. The next Open
+// goes on from there.
+func (a *Agent) Close(ctx context.Context) error {
+	a.mu.Lock()
+	items := make([]*item, 0, len(a.items))
+	for _, it := range a.items {
+		items = append(items, it)
+	}
+	a.mu.Unlock()
+	a.end()
+	for _, it := range items {
+		it.calls.Lock()
+		it.halt()
+		it.calls.Unlock()
+	}
+	errs := []error{a.host.server.Close(ctx)}
+	a.serve.Wait()
+	for _, it := range items {
+		it.calls.Lock()
+		it.proof.end()
+		errs = append(errs, it.shut(ctx))
+		it.calls.Unlock()
+	}
+	return homeward.Wrap(errors.Join(append(errs, a.lock.Unlock())...), "close agent", a.host.cfg.Dir)
+}
+
+// find returns a live item.
+func (a *Agent) find(op string, id homeward.ItemID) (*item, error) {
+	a.mu.Lock()
+	it := a.items[id]
+	a.mu.Unlock()
+	if it == nil || !it.snapshot().live() {
+		return nil, errUnknown(op, id)
+	}
+	return it, nil
+}
+
+// findOpen returns a live item whose disks are open.
+func (a *Agent) findOpen(op string, id homeward.ItemID) (*item, error) {
+	it, err := a.find(op, id)
+	if err != nil {
+		return nil, err
+	}
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	if !it.opened {
+		return nil, homeward.Errorf(op, homeward.Unavailable, string(id), "see the item's alarms", "its disks are not open")
+	}
+	return it, nil
+}
+
+// findLeg returns the replication of an item.
+func (a *Agent) findLeg(op string, id homeward.ItemID) (*item, *leg, error) {
+	it, err := a.findOpen(op, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	if l := it.replication(); l != nil {
+		return it, l, nil
+	}
+	return nil, nil, homeward.Errorf(op, homeward.Conflict, string(id), "see the item's report for what it waits for", "it does not replicate")
+}
+
+// admit returns the item of a Prepare, which may be new.
+func (a *Agent) admit(id homeward.ItemID) *item {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	it := a.items[id]
+	if it == nil {
+		it = a.host.newItem(id)
+		a.items[id] = it
+	}
+	return it
+}

@@ -1,0 +1,120 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/block"
+	"github.com/homeward-dr/homeward/capture"
+	"github.com/homeward-dr/homeward/nbd"
+)
+
+// dirtyContext is the meta context that shows what is not applied yet.
+const dirtyContext = "homeward:dirty"
+
+// exportName carries the generation: a client of an older one can never come
+// back, because its name is never served again (I-6).
+func exportName(item homeward.ItemID, disk homeward.DiskID, g homeward.Generation) string {
+	return fmt.Sprintf("%s.%s.%d-%s", item, disk, g.Number, g.ID.String()[:8])
+}
+
+func (it *item) exportName(disk int) string {
+	r := it.rec.Request
+	return exportName(it.id, r.Machine.Disks[disk].ID, r.Generation)
+}
+
+// export serves the disks of an open item to the guest; with it.mu held.
+func (it *item) export() error {
+	if it.exported {
+		return nil
+	}
+	for i, d := range it.rec.Request.Machine.Disks {
+		err := it.host.server.Add(nbd.Export{
+			Name:        it.exportName(i),
+			Disk:        it.machine.Disk(i),
+			Exclusive:   true,
+			Description: fmt.Sprintf("disk %s of %s", d.ID, it.rec.Request.Machine.Name),
+			Contexts:    map[string]nbd.Context{dirtyContext: dirtyExtents{machine: it.machine, disk: i}},
+		})
+		if err != nil && homeward.KindOf(err) != homeward.Exists {
+			return err
+		}
+	}
+	it.exported = true
+	return nil
+}
+
+// withdraw ends the guest's access: when it returns nil, no request touches the
+// disks and none will, under these names.
+func (it *item) withdraw(ctx context.Context) error {
+	it.mu.Lock()
+	names := make([]string, 0, len(it.rec.Request.Machine.Disks))
+	for i := range it.rec.Request.Machine.Disks {
+		names = append(names, it.exportName(i))
+	}
+	it.exported = false
+	it.mu.Unlock()
+	var errs []error
+	for _, name := range names {
+		if err := it.host.server.Withdraw(ctx, name, true); homeward.KindOf(err) != homeward.NotFound {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// clients is how many disks of the item a guest is connected to.
+func (it *item) clients() int {
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	n := 0
+	if it.exported {
+		for i := range it.rec.Request.Machine.Disks {
+			n += it.host.server.Clients(it.exportName(i))
+		}
+	}
+	return n
+}
+
+// uri is where the guest attaches a disk.
+func (h *host) uri(export string) string {
+	u := nbd.URI{Network: "unix", Address: h.address, Export: export}
+	if h.cfg.TLS != nil {
+		u.Network, u.TLS = "tcp", true
+	}
+	return u.String()
+}
+
+// dirtyExtents is the map of a disk as a meta context.
+type dirtyExtents struct {
+	machine *capture.Machine
+	disk    int
+}
+
+// Extents of the map as of now; flag 1 is dirty.
+func (d dirtyExtents) Extents(off, n int64) iter.Seq2[nbd.Extent, error] {
+	return func(yield func(nbd.Extent, error) bool) {
+		m := d.machine.Dirty(d.disk)
+		m.Or(d.machine.Suspect(d.disk))
+		end := off + n
+		for run := range m.Runs(off / block.Size) {
+			from, to := max(run.Start*block.Size, off), min((run.Start+run.Count)*block.Size, end)
+			if from >= end {
+				break
+			}
+			if from > off && !yield(nbd.Extent{Len: from - off}, nil) {
+				return
+			}
+			if !yield(nbd.Extent{Len: to - from, Flags: 1}, nil) {
+				return
+			}
+			off = to
+		}
+		if off < end {
+			yield(nbd.Extent{Len: end - off}, nil)
+		}
+	}
+}
