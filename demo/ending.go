@@ -1,0 +1,80 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/homeward-dr/homeward"
+)
+
+// sum tells the round trip in a few lines.
+func (s *story) sum() {
+	r := s.report
+	s.screen.say("\nThere and back in %.1f s. %d recovery points; RPO %d records (%.2f s), RTO %.2f s; on the way home nothing was lost.",
+		r.Seconds, r.Points, r.RPORecords, r.RPOSeconds, r.RTOSeconds)
+	for _, e := range r.Steps {
+		if e.Reverse != nil {
+			s.screen.say("  %-36s predicted %9s, changed %9s, on the wire %9s, %6.2f s, digests equal: %t",
+				e.Step, size(e.PredictedBytes), size(e.DirtyBytes), size(e.WireBytes), e.ResyncSeconds, e.DigestEqual)
+		}
+	}
+}
+
+// howToLook says how to look at what is left running.
+func (s *story) howToLook(ctx context.Context) {
+	s.screen.say("\nEverything is still running in %s; press Ctrl-C to end it.", s.dir)
+	capture, err := s.item.Running.Agent.Report(ctx, homeward.ItemRequest{Item: s.item.ID()})
+	if err != nil {
+		s.screen.say("  the agent does not answer: %v", err)
+		return
+	}
+	s.screen.say("The disks as the guest has them (one writer each, so look at what they are, not inside):")
+	for _, d := range capture.Disks {
+		s.screen.say("  nbdinfo --list '%s'", socketOf(d.URI))
+	}
+	view, err := s.item.Standby.Target.OpenView(ctx, homeward.ViewRequest{Item: s.item.ID(), Name: "look", Kind: homeward.ViewScratch})
+	if err != nil {
+		s.screen.say("  no view of the newest point: %v", err)
+		return
+	}
+	s.screen.say("The newest recovery point, writable and thrown away afterwards, while replication goes on:")
+	for _, d := range view.Disks {
+		s.screen.say("  nbdinfo --map '%s'", d.URI)
+		s.screen.say("  qemu-io -f raw -c 'read -v 0 512' '%s'", d.URI)
+	}
+}
+
+// socketOf is a URI without its export.
+func socketOf(uri string) string {
+	u, err := url.Parse(uri)
+	if err != nil {
+		return uri
+	}
+	u.Path = "/"
+	return u.String()
+}
+
+// logs are the last lines of what every role wrote.
+func (s *stage) logs() string {
+	files, err := filepath.Glob(filepath.Join(s.dir, "*.log"))
+	if err != nil {
+		return err.Error()
+	}
+	var b strings.Builder
+	for _, f := range files {
+		fmt.Fprintf(&b, "--- %s\n%s\n", filepath.Base(f), tail(f))
+	}
+	return b.String()
+}
+
+func fileSize(path string) int64 {
+	st, err := os.Stat(path)
+	if err != nil {
+		return 0 // not there yet: from its beginning
+	}
+	return st.Size()
+}

@@ -1,0 +1,126 @@
+package demo
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/homeward-dr/homeward"
+)
+
+// program is a role's process. It ends when its standard input does, so nothing
+// outlives the demo even if the demo is killed.
+type program struct {
+	name   string
+	args   []string
+	log    string
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	ended  chan struct{}
+	listen string // address it said it listens on
+}
+
+// start runs the program and waits until it says that it is ready.
+func (p *program) start(ctx context.Context, executable string) error {
+	logFile, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return homeward.Errorf("start "+p.name, homeward.IO, p.log, "make the directory writable", "%w", err)
+	}
+	defer func() { _ = logFile.Close() }() // the child has its own copy
+	p.cmd = exec.Command(executable, p.args...)
+	p.cmd.Stderr = logFile
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // an interrupt is for the demo, which then ends its roles in order
+	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
+		return err
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := p.cmd.Start(); err != nil {
+		return homeward.Errorf("start "+p.name, homeward.IO, executable, "see that the binary can be run", "%w", err)
+	}
+	ready := make(chan string, 1)
+	p.ended = make(chan struct{})
+	go p.watch(out, ready, p.ended)
+	select {
+	case addr, ok := <-ready:
+		if !ok {
+			return homeward.Errorf("start "+p.name, homeward.Unavailable, p.name, "read "+p.log, "it ended before it was ready: %s", tail(p.log))
+		}
+		p.listen = addr
+		return nil
+	case <-time.After(20 * time.Second):
+		p.kill()
+		return homeward.Errorf("start "+p.name, homeward.Timeout, p.name, "read "+p.log, "not ready after 20 s")
+	case <-ctx.Done():
+		p.kill()
+		return ctx.Err()
+	}
+}
+
+// watch reads what the program prints and reaps it. It ends with the program.
+func (p *program) watch(out io.Reader, ready chan<- string, ended chan<- struct{}) {
+	defer close(ended)
+	sc := bufio.NewScanner(out)
+	for sc.Scan() {
+		var line struct {
+			Ready  bool   `json:"ready"`
+			Listen string `json:"listen"`
+		}
+		if json.Unmarshal(sc.Bytes(), &line) == nil && line.Ready {
+			ready <- line.Listen
+		}
+	}
+	close(ready)
+	_ = p.cmd.Wait() // how it ended is in its log
+}
+
+// kill ends it the way a lost site ends: at once.
+func (p *program) kill() {
+	if p.cmd == nil || p.cmd.Process == nil {
+		return
+	}
+	_ = p.cmd.Process.Kill() // it may have ended already
+	<-p.ended
+}
+
+// stop ends it in order.
+func (p *program) stop() {
+	if p.cmd == nil || p.cmd.Process == nil {
+		return
+	}
+	_ = p.stdin.Close()
+	select {
+	case <-p.ended:
+	case <-time.After(10 * time.Second):
+		p.kill()
+	}
+}
+
+func tail(path string) string {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	return string(raw[max(0, len(raw)-600):])
+}
+
+// role is the program of one role of a site.
+func (st *stage) role(kind, name string, listens bool, extra ...string) *program {
+	dir := filepath.Join(st.dir, name)
+	args := append([]string{kind, "--json", "--with-parent", "--dir", dir, "--identity", filepath.Join(st.dir, "pki", name),
+		"--controller", st.controller, "--log-level", "INFO"}, extra...)
+	if listens {
+		// A port that stays the same over a restart: peers know the address.
+		args = append(args, "--listen", fmt.Sprintf("127.0.0.1:%d", st.port()))
+	}
+	return &program{name: name, args: args, log: filepath.Join(st.dir, name+".log")}
+}
