@@ -67,7 +67,8 @@ func (c *command) root() *cobra.Command {
 	root.PersistentFlags().TextVar(&c.logLevel, "log-level", slog.LevelInfo, "least `level` of logs: DEBUG, INFO, WARN or ERROR")
 	root.AddCommand(
 
-		c.delta(), c.pki(), c.version(), exitCodes(),
+		c.agent(),
+		c.delta(), c.pki(), c.demo(), c.workload(), c.version(), exitCodes(),
 	)
 	return root
 }
