@@ -6,18 +6,24 @@ LINT    := $(TOOLS)/golangci-lint
 LINTVER := v2.15.0
 PKGS    := ./...
 
-.PHONY: build demo test check deps lint fmt vet race fuzz system long bench clean
+# Sub-targets run in order: two cores, and the guest needs its tools first.
+.NOTPARALLEL:
+.PHONY: build demo guest test check deps lint fmt vet race fuzz system long bench clean
 
 build: $(BIN)
 $(BIN): $(shell find . -name '*.go' -not -path './bin/*') go.mod go.sum
 	CGO_ENABLED=0 $(GO) build -trimpath -o $@ ./cmd/homeward
 
 # The whole round trip on this machine; ARGS passes flags, e.g. ARGS="--guest builtin --keep".
-demo: build
+demo: build guest
 	$(BIN) demo $(ARGS)
 
+# Kernel and initrd of the small Linux guest, where QEMU is installed.
+guest:
+	@sh hack/guest.sh
+
 # What .ci/run calls. Installs what it needs on Debian 12, then everything below.
-test: deps check race fuzz system
+test: deps guest check race fuzz system
 
 deps:
 	sh hack/deps.sh
