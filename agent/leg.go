@@ -141,7 +141,7 @@ func (l *leg) align(ctx context.Context) (tip homeward.Position, incarnation hom
 		}
 		if err == nil {
 			l.hear(st)
-			if at := newest(st); !at.IsZero() && st.Generation == l.generation {
+			if at := l.whereabouts(st); !at.IsZero() && st.Generation == l.generation {
 				l.alarms.clear(alarmAway, alarmUnknown)
 				return at, st.Incarnation, l.follow(st, at)
 			}
@@ -159,13 +159,18 @@ func (l *leg) align(ctx context.Context) (tip homeward.Position, incarnation hom
 	}
 }
 
-// newest is where the next delta must follow; zero: not known.
-func newest(st homeward.Standing) homeward.Position {
-	if !st.Spooled.IsZero() {
+// whereabouts is where the next delta must follow; zero: not known. A hop with an
+// empty spool that cannot ask onward takes what comes first: only where the chain
+// has one end there is no doubt about it.
+func (l *leg) whereabouts(st homeward.Standing) homeward.Position {
+	applied, pending := l.chain.stands()
+	switch {
+	case !st.Spooled.IsZero():
 		return st.Spooled
-	}
-	if st.Known {
+	case st.Known:
 		return st.Applied
+	case len(pending) == 0:
+		return applied
 	}
 	return homeward.Position{}
 }

@@ -1,0 +1,342 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/rpc"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/block"
+	"github.com/homeward-dr/homeward/nbd"
+)
+
+// childVariable makes the test binary an agent that kills itself at a point.
+const childVariable = "HOMEWARD_AGENT_CHILD"
+
+// childSpec says what the agent process does.
+type childSpec struct {
+	Dir, LiveDir, SocketDir string
+	Sink                    string // unix socket of the rpc server in the test
+	Prepare                 *homeward.CaptureRequest
+	Kill                    string // "point:n": at the n-th time
+	Tuning                  Tuning
+}
+
+// runChild is the agent process: it says "ready" when it serves, and ends when
+// its input does.
+func runChild() {
+	var spec childSpec
+	if err := json.Unmarshal([]byte(os.Getenv(childVariable)), &spec); err != nil {
+		childFail(err)
+	}
+	point, nth, _ := strings.Cut(spec.Kill, ":")
+	left := atomic.Int64{}
+	n, _ := strconv.ParseInt(nth, 10, 64)
+	left.Store(n)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	a, err := Open(ctx, Config{
+		Dir: spec.Dir, LiveDir: spec.LiveDir, SocketDir: spec.SocketDir, Openers: block.LocalOpeners(), Tuning: spec.Tuning,
+		Dial: func(string) homeward.Sink { return &rpcSink{path: spec.Sink} },
+		Log:  slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Fault: func(at string) {
+			if at == point && left.Add(-1) == 0 {
+				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+				select {} // it is under way
+			}
+		},
+	})
+	if err == nil && spec.Prepare != nil {
+		_, err = a.Prepare(ctx, *spec.Prepare)
+	}
+	if err != nil {
+		childFail(err)
+	}
+	fmt.Println("ready")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	if err := a.Close(context.Background()); err != nil {
+		childFail(err)
+	}
+}
+
+func childFail(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+// child is a running agent process.
+type child struct {
+	cmd  *exec.Cmd
+	in   io.Closer
+	done chan struct{} // closed when it is gone
+	err  error
+}
+
+func startChild(t *testing.T, spec childSpec) *child {
+	t.Helper()
+	text, err := json.Marshal(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &child{cmd: exec.Command(os.Args[0]), done: make(chan struct{})}
+	c.cmd.Env = append(os.Environ(), childVariable+"="+string(text))
+	c.cmd.Stderr = t.Output()
+	out, err := c.cmd.StdoutPipe()
+	if err == nil {
+		c.in, err = c.cmd.StdinPipe()
+	}
+	if err == nil {
+		err = c.cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready := make(chan struct{})
+	go func() {
+		line := make([]byte, 6)
+		if _, err := io.ReadFull(out, line); err == nil {
+			close(ready)
+		}
+		_, _ = io.Copy(io.Discard, out)
+		c.err = c.cmd.Wait()
+		close(c.done)
+	}()
+	select {
+	case <-ready:
+	case <-c.done: // killed on the way up: that is for the test to judge
+	case <-time.After(patience):
+		t.Fatal("the agent process is not ready")
+	}
+	return c
+}
+
+// kill is kill -9, unless it is dead already.
+func (c *child) kill() {
+	_ = c.cmd.Process.Kill()
+	<-c.done
+}
+
+// end lets it close properly.
+func (c *child) end() error {
+	_ = c.in.Close()
+	<-c.done
+	return c.err
+}
+
+// rpcSink is a sink at the other end of a unix socket, for tests only.
+type rpcSink struct{ path string }
+
+// Wire forms of calls and errors.
+type (
+	rpcPut struct {
+		Item homeward.ItemID
+		Body []byte
+	}
+	rpcFailure struct {
+		Kind  homeward.Kind
+		Text  string
+		True  *homeward.Position
+		Force *homeward.Generation
+	}
+	rpcAck struct {
+		Ack homeward.Ack
+		Err *rpcFailure
+	}
+	rpcStanding struct {
+		Standing homeward.Standing
+		Err      *rpcFailure
+	}
+)
+
+func (s *rpcSink) call(ctx context.Context, method string, in, out any) error {
+	conn, err := net.Dial("unix", s.path)
+	if err != nil {
+		return homeward.Errorf("dial", homeward.Unavailable, s.path, "", "%w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	c := rpc.NewClient(conn)
+	defer c.Close()
+	if err := c.Call(method, in, out); err != nil {
+		return homeward.Errorf("call", homeward.Unavailable, s.path, "", "%w", err)
+	}
+	return nil
+}
+
+func (s *rpcSink) Put(ctx context.Context, item homeward.ItemID, body io.Reader) (homeward.Ack, error) {
+	data, err := io.ReadAll(body)
+	if err != nil {
+		return homeward.Ack{}, err
+	}
+	var out rpcAck
+	if err := s.call(ctx, "Sink.Put", rpcPut{item, data}, &out); err != nil {
+		return homeward.Ack{}, err
+	}
+	return out.Ack, out.Err.err()
+}
+
+func (s *rpcSink) Standing(ctx context.Context, req homeward.StandingRequest) (homeward.Standing, error) {
+	var out rpcStanding
+	if err := s.call(ctx, "Sink.Standing", req, &out); err != nil {
+		return homeward.Standing{}, err
+	}
+	return out.Standing, out.Err.err()
+}
+
+func (f *rpcFailure) err() error {
+	switch {
+	case f == nil:
+		return nil
+	case f.True != nil:
+		return homeward.Errorf("put", f.Kind, "", "", "%w", &homeward.PositionError{True: *f.True})
+	case f.Force != nil:
+		return homeward.Errorf("put", f.Kind, "", "", "%w", &homeward.FencedError{InForce: *f.Force})
+	}
+	return homeward.Errorf("put", f.Kind, "", "", "%s", f.Text)
+}
+
+// rpcServer serves a sink to agent processes.
+type rpcServer struct {
+	ctx  context.Context
+	sink homeward.Sink
+}
+
+func (s *rpcServer) Put(in rpcPut, out *rpcAck) error {
+	ack, err := s.sink.Put(s.ctx, in.Item, bytes.NewReader(in.Body))
+	*out = rpcAck{ack, failureOf(err)}
+	return nil
+}
+
+func (s *rpcServer) Standing(in homeward.StandingRequest, out *rpcStanding) error {
+	st, err := s.sink.Standing(s.ctx, in)
+	*out = rpcStanding{st, failureOf(err)}
+	return nil
+}
+
+func failureOf(err error) *rpcFailure {
+	if err == nil {
+		return nil
+	}
+	f := &rpcFailure{Kind: homeward.KindOf(err), Text: err.Error()}
+	if p, ok := errors.AsType[*homeward.PositionError](err); ok {
+		f.True = &p.True
+	}
+	if g, ok := errors.AsType[*homeward.FencedError](err); ok {
+		f.Force = &g.InForce
+	}
+	return f
+}
+
+// serveSink serves sink on a socket until the test ends.
+func serveSink(t *testing.T, path string, sink homeward.Sink) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	server := rpc.NewServer()
+	if err := server.RegisterName("Sink", &rpcServer{ctx: ctx, sink: sink}); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	conns := make(chan net.Conn, 1024)
+	wg.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conns <- conn
+			wg.Go(func() { server.ServeConn(conn) })
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		_ = l.Close()
+		for len(conns) > 0 {
+			_ = (<-conns).Close()
+		}
+		wg.Wait()
+	})
+}
+
+// TestKill kills the agent under a writing guest, at points all along the way of
+// a delta. The guest sees a pause only, every point is a prefix of its writes, and
+// in the end the replica holds them all.
+func TestKill(t *testing.T) {
+	points := []string{"prepared:1", "cut:2", "pack:2", "admitted:1", "admitted:3", "put:3", "acked:2", "spooled:2", "applied:1", "applied:3", "shelved:1"}
+	for _, point := range points {
+		t.Run(point, func(t *testing.T) { testKill(t, point) })
+	}
+}
+
+func testKill(t *testing.T, point string) {
+	r := newRig(t)
+	sink := filepath.Join(r.cfg.SocketDir, "sink")
+	serveSink(t, sink, r.target)
+	spec := childSpec{Dir: r.cfg.Dir, LiveDir: r.cfg.LiveDir, SocketDir: r.cfg.SocketDir, Sink: sink, Prepare: &r.request,
+		Kill: point, Tuning: Tuning{PrecopyBytes: 1 << 20}}
+	c := startChild(t, spec)
+	spec.Kill = ""
+	if point == "prepared:1" { // nothing was answered: the caller asks again
+		<-c.done
+		c = startChild(t, spec)
+	}
+	rep := homeward.CaptureReport{}
+	for _, d := range r.request.Machine.Disks {
+		rep.Disks = append(rep.Disks, homeward.DiskReport{URI: nbd.UnixURI(filepath.Join(r.cfg.SocketDir, "agent.sock"),
+			exportName("web01", d.ID, r.request.Generation)).String()})
+	}
+	again := make(chan *child)
+	go func() {
+		<-c.done
+		spec.Prepare = nil // it has to know by itself
+		again <- startChild(t, spec)
+	}()
+	g := connect(t, rep, r.rng, patience)
+	defer g.close()
+	if point == "prepared:1" {
+		g.mustWrite(500)
+		c.kill()
+	}
+	for alive := true; alive; {
+		select {
+		case <-c.done:
+			alive = false
+		default:
+			g.mustWrite(20)
+		}
+	}
+	c = <-again
+	g.mustWrite(500)
+	g.close()
+	if err := c.end(); err != nil {
+		t.Errorf("the agent did not end well: %v", err)
+	}
+	r.open() // now in this process: what it left is complete
+	r.cut()
+	if n := g.checkPoints(t, r.target, "web01"); n == 0 {
+		t.Error("no point")
+	}
+	if n := g.checkPrefix(t, r.target.Content("web01")); n != uint64(len(g.journal)) {
+		t.Errorf("the replica ends with write %d of %d", n, len(g.journal))
+	}
+}
