@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"iter"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -113,17 +114,23 @@ func Dial(ctx context.Context, o ClientOptions) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{o: o.withDefaults(), uri: uri, calls: map[uint64]*call{}}
-	c.slots = make(chan struct{}, c.o.InFlight)
 	conn, in, export, err := dial(ctx, &c.o, uri)
 	if err != nil {
 		return nil, err
 	}
-	c.export = export
-	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.link = newLink(c, conn, in, export)
-	c.keeper.Go(c.keep)
-	c.keeper.Go(c.watch)
+	c.start(conn, in, export)
 	return c, nil
+}
+
+// start begins life with a negotiated connection.
+func (c *Client) start(conn net.Conn, in *inbox, export remoteExport) {
+	c.export = export
+	c.slots = make(chan struct{}, c.o.InFlight)
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	first := newLink(c, conn, in, export)
+	c.link = first
+	c.keeper.Go(func() { c.keep(first) })
+	c.keeper.Go(c.watch)
 }
 
 // Opener opens references that are NBD URIs; o.URI is ignored. An export is made

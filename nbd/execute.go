@@ -15,7 +15,7 @@ type task struct {
 	head    [64]byte
 	extra   []byte // reply longer than head, for commands without a buffer
 	err     error
-	holes   []block.Extent // what a read consists of, when it is answered in pieces
+	hole    bool // a read found nothing but zeroes, and may say so
 }
 
 // task prepares a pooled task.
@@ -38,7 +38,7 @@ func (t *task) sent() {
 		s.buffers.put(t.buf)
 	}
 	s.budget.give(t.size)
-	t.session, t.buf, t.extra, t.err, t.holes = nil, nil, nil, nil, t.holes[:0]
+	t.session, t.buf, t.extra, t.err, t.hole = nil, nil, nil, nil, false
 	s.tasks.Put(t)
 }
 
@@ -123,34 +123,17 @@ func (t *task) execute() error {
 	return t.status()
 }
 
-// holesFrom is the size of a read from which it is worth asking for holes.
-const holesFrom = 64 << 10
+// holesFrom is the size of a read from which it is worth looking whether it is
+// all zeroes. The disk is not asked for its holes: on some file systems that takes
+// longer than reading them.
+const holesFrom = 16 << 10
 
 func (t *task) read(disk block.Disk) error {
-	off, p := int64(t.off), t.buf.payload(t.size)
-	sparse, ok := disk.(block.Extenter)
-	if !ok || !t.session.structured || t.flags&reqDF != 0 || t.size < holesFrom {
-		_, err := disk.ReadAt(p, off)
+	p := t.buf.payload(t.size)
+	if _, err := disk.ReadAt(p, int64(t.off)); err != nil {
 		return err
 	}
-	for e, err := range sparse.Extents(off, int64(t.size)) {
-		if err != nil {
-			return err
-		}
-		if last := len(t.holes) - 1; last >= 0 && t.holes[last].Zero == e.Zero {
-			t.holes[last].Len += e.Len
-			continue
-		}
-		t.holes = append(t.holes, e)
-	}
-	for _, e := range t.holes {
-		if e.Zero {
-			continue
-		}
-		if _, err := disk.ReadAt(p[e.Off-off:e.Off-off+e.Len], e.Off); err != nil {
-			return err
-		}
-	}
+	t.hole = t.session.structured && t.flags&reqDF == 0 && t.size >= holesFrom && block.IsZero(p)
 	return nil
 }
 

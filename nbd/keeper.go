@@ -11,8 +11,7 @@ import (
 // keep receives, and connects again after a break, until Close or a final fault.
 // It alone ends links, so that between two links nobody but it touches the
 // outstanding calls.
-func (c *Client) keep() {
-	l := c.link
+func (c *Client) keep(l *link) {
 	for {
 		err := l.run(c.ctx)
 		c.mu.Lock()

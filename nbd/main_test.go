@@ -44,6 +44,36 @@ func toolErr(t testing.TB, name string, args ...string) (string, error) {
 	return string(out), err
 }
 
+// background starts a server program, waits until its socket answers, and ends
+// it with the test.
+func background(t testing.TB, name, socket string, args ...string) {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Stderr = t.Output()
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("%s is missing: apt-get install nbdkit qemu-utils (%v)", name, err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may have ended already
+		<-ended
+	})
+	for {
+		conn, err := net.Dial("unix", socket)
+		if err == nil {
+			_ = conn.Close()
+			return
+		}
+		select {
+		case err := <-ended:
+			ended <- err
+			t.Fatalf("%s %s ended: %v", name, strings.Join(args, " "), err)
+		case <-time.After(5 * time.Millisecond): // it tells nobody when it is ready
+		}
+	}
+}
+
 // rig is a server on a unix socket.
 type rig struct {
 	*Server

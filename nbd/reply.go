@@ -13,8 +13,6 @@ func (t *task) answer(more bool) {
 	switch {
 	case t.err != nil:
 		out.post(parcel{head: t.failure(), owner: t}, more)
-	case t.cmd == cmdRead && len(t.holes) > 1 || len(t.holes) == 1 && t.holes[0].Zero:
-		t.pieces(out)
 	case t.cmd == cmdRead:
 		out.post(parcel{head: t.data(), owner: t}, more)
 	case t.cmd == cmdBlockStatus:
@@ -31,12 +29,18 @@ func (t *task) simple(p []byte, no errno) {
 	be.PutUint64(p[8:], t.cookie)
 }
 
-// data frames what a read has read, in one piece.
+// data frames what a read has read.
 func (t *task) data() []byte {
 	if !t.session.structured {
 		p := t.buf.framed(simpleSize, t.size)
 		t.simple(p, errOK)
 		return p
+	}
+	if t.hole {
+		chunk{flags: chunkDone, kind: chunkOffsetHole, cookie: t.cookie, n: 12}.put(t.head[:])
+		be.PutUint64(t.head[structuredSize:], t.off)
+		be.PutUint32(t.head[structuredSize+8:], t.n)
+		return t.head[:structuredSize+12]
 	}
 	if t.size == 0 { // a data chunk must not be empty
 		chunk{flags: chunkDone, kind: chunkNone, cookie: t.cookie}.put(t.head[:])
@@ -63,33 +67,6 @@ func (t *task) failure() []byte {
 	p = be.AppendUint32(p, uint32(no))
 	p = be.AppendUint16(p, uint16(len(text)))
 	return append(p, text...)
-}
-
-// pieces answers a read chunk by chunk, holes without their zeroes.
-func (t *task) pieces(out *outbox) {
-	p := t.buf.payload(t.size)
-	for i, e := range t.holes {
-		c := chunk{kind: chunkOffsetData, cookie: t.cookie, n: uint32(8 + e.Len)}
-		head := make([]byte, structuredSize+8, structuredSize+12)
-		var body []byte
-		if e.Zero {
-			c.kind, c.n = chunkOffsetHole, 12
-			head = be.AppendUint32(head, uint32(e.Len))
-		} else {
-			body = p[e.Off-int64(t.off):][:e.Len]
-		}
-		last := i == len(t.holes)-1
-		var owner sender = nobody{} // the last one frees the task
-		if last {
-			c.flags, owner = chunkDone, t
-		}
-		c.put(head)
-		be.PutUint64(head[structuredSize:], uint64(e.Off))
-		out.post(parcel{head: head, body: body, owner: owner}, !last)
-		if last {
-			return // t belongs to the outbox now
-		}
-	}
 }
 
 // status fills t.extra with the reply to a block status request: a chunk for
