@@ -26,8 +26,8 @@ func (s *story) sum() {
 
 // howToLook says how to look at what is left running.
 func (s *story) howToLook(ctx context.Context) {
-	s.screen.say("\nEverything is still running in %s; press Ctrl-C to end it.", s.dir)
-	capture, err := s.item.Running.Agent.Report(ctx, homeward.ItemRequest{Item: s.item.ID()})
+	s.screen.say("\nEverything is still running in %s; press Ctrl-C to end it.", s.Dir)
+	capture, err := s.Item.Running.Agent.Report(ctx, homeward.ItemRequest{Item: s.Item.ID()})
 	if err != nil {
 		s.screen.say("  the agent does not answer: %v", err)
 		return
@@ -36,7 +36,7 @@ func (s *story) howToLook(ctx context.Context) {
 	for _, d := range capture.Disks {
 		s.screen.say("  nbdinfo --list '%s'", socketOf(d.URI))
 	}
-	view, err := s.item.Standby.Target.OpenView(ctx, homeward.ViewRequest{Item: s.item.ID(), Name: "look", Kind: homeward.ViewScratch})
+	view, err := s.Item.Standby.Target.OpenView(ctx, homeward.ViewRequest{Item: s.Item.ID(), Name: "look", Kind: homeward.ViewScratch})
 	if err != nil {
 		s.screen.say("  no view of the newest point: %v", err)
 		return
@@ -59,8 +59,8 @@ func socketOf(uri string) string {
 }
 
 // logs are the last lines of what every role wrote.
-func (s *stage) logs() string {
-	files, err := filepath.Glob(filepath.Join(s.dir, "*.log"))
+func (s *Stage) logs() string {
+	files, err := filepath.Glob(filepath.Join(s.Dir, "*.log"))
 	if err != nil {
 		return err.Error()
 	}

@@ -15,11 +15,13 @@ import (
 	"github.com/homeward-dr/homeward"
 )
 
-// program is a role's process. It ends when its standard input does, so nothing
+// Program is a role's process. It ends when its standard input does, so nothing
 // outlives the demo even if the demo is killed.
-type program struct {
-	name   string
-	args   []string
+type Program struct {
+	Name string
+	args []string
+	// Env is added to the environment of the next start.
+	Env    []string
 	log    string
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
@@ -27,15 +29,16 @@ type program struct {
 	listen string // address it said it listens on
 }
 
-// start runs the program and waits until it says that it is ready.
-func (p *program) start(ctx context.Context, executable string) error {
+// Start runs the program and waits until it says that it is ready.
+func (p *Program) Start(ctx context.Context, executable string) error {
 	logFile, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return homeward.Errorf("start "+p.name, homeward.IO, p.log, "make the directory writable", "%w", err)
+		return homeward.Errorf("start "+p.Name, homeward.IO, p.log, "make the directory writable", "%w", err)
 	}
 	defer func() { _ = logFile.Close() }() // the child has its own copy
 	p.cmd = exec.Command(executable, p.args...)
 	p.cmd.Stderr = logFile
+	p.cmd.Env = append(os.Environ(), p.Env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // an interrupt is for the demo, which then ends its roles in order
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return err
@@ -45,7 +48,7 @@ func (p *program) start(ctx context.Context, executable string) error {
 		return err
 	}
 	if err := p.cmd.Start(); err != nil {
-		return homeward.Errorf("start "+p.name, homeward.IO, executable, "see that the binary can be run", "%w", err)
+		return homeward.Errorf("start "+p.Name, homeward.IO, executable, "see that the binary can be run", "%w", err)
 	}
 	ready := make(chan string, 1)
 	p.ended = make(chan struct{})
@@ -53,21 +56,21 @@ func (p *program) start(ctx context.Context, executable string) error {
 	select {
 	case addr, ok := <-ready:
 		if !ok {
-			return homeward.Errorf("start "+p.name, homeward.Unavailable, p.name, "read "+p.log, "it ended before it was ready: %s", tail(p.log))
+			return homeward.Errorf("start "+p.Name, homeward.Unavailable, p.Name, "read "+p.log, "it ended before it was ready: %s", tail(p.log))
 		}
 		p.listen = addr
 		return nil
 	case <-time.After(20 * time.Second):
-		p.kill()
-		return homeward.Errorf("start "+p.name, homeward.Timeout, p.name, "read "+p.log, "not ready after 20 s")
+		p.Kill()
+		return homeward.Errorf("start "+p.Name, homeward.Timeout, p.Name, "read "+p.log, "not ready after 20 s")
 	case <-ctx.Done():
-		p.kill()
+		p.Kill()
 		return ctx.Err()
 	}
 }
 
 // watch reads what the program prints and reaps it. It ends with the program.
-func (p *program) watch(out io.Reader, ready chan<- string, ended chan<- struct{}) {
+func (p *Program) watch(out io.Reader, ready chan<- string, ended chan<- struct{}) {
 	defer close(ended)
 	sc := bufio.NewScanner(out)
 	for sc.Scan() {
@@ -83,8 +86,8 @@ func (p *program) watch(out io.Reader, ready chan<- string, ended chan<- struct{
 	_ = p.cmd.Wait() // how it ended is in its log
 }
 
-// kill ends it the way a lost site ends: at once.
-func (p *program) kill() {
+// Kill ends it the way a lost site ends: at once.
+func (p *Program) Kill() {
 	if p.cmd == nil || p.cmd.Process == nil {
 		return
 	}
@@ -93,7 +96,7 @@ func (p *program) kill() {
 }
 
 // stop ends it in order.
-func (p *program) stop() {
+func (p *Program) stop() {
 	if p.cmd == nil || p.cmd.Process == nil {
 		return
 	}
@@ -101,7 +104,7 @@ func (p *program) stop() {
 	select {
 	case <-p.ended:
 	case <-time.After(10 * time.Second):
-		p.kill()
+		p.Kill()
 	}
 }
 
@@ -114,13 +117,13 @@ func tail(path string) string {
 }
 
 // role is the program of one role of a site.
-func (st *stage) role(kind, name string, listens bool, extra ...string) *program {
-	dir := filepath.Join(st.dir, name)
-	args := append([]string{kind, "--json", "--with-parent", "--dir", dir, "--identity", filepath.Join(st.dir, "pki", name),
+func (st *Stage) role(kind, name string, listens bool, extra ...string) *Program {
+	dir := filepath.Join(st.Dir, name)
+	args := append([]string{kind, "--json", "--with-parent", "--dir", dir, "--identity", filepath.Join(st.Dir, "pki", name),
 		"--controller", st.controller, "--log-level", "INFO"}, extra...)
 	if listens {
 		// A port that stays the same over a restart: peers know the address.
 		args = append(args, "--listen", fmt.Sprintf("127.0.0.1:%d", st.port()))
 	}
-	return &program{name: name, args: args, log: filepath.Join(st.dir, name+".log")}
+	return &Program{Name: name, args: args, log: filepath.Join(st.Dir, name+".log")}
 }

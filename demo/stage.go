@@ -24,11 +24,11 @@ import (
 	"github.com/homeward-dr/homeward/site/local"
 )
 
-// stage is the two sites and what lies between them.
-type stage struct {
+// Stage is the two sites and what lies between them.
+type Stage struct {
 	o          Options
-	dir        string
-	made       bool // dir is ours to remove
+	Dir        string
+	made       bool // Dir is ours to remove
 	log        *slog.Logger
 	logFile    *os.File
 	authority  *pki.Authority
@@ -37,52 +37,53 @@ type stage struct {
 	hub        *role.Hub
 	cancel     context.CancelFunc
 	serving    sync.WaitGroup
-	home, away *place
-	item       *recovery.Item
+	Home, Away *Place
+	Item       *recovery.Item
 }
 
-// place is one site.
-type place struct {
-	name                   string
-	agent, process, target *program
-	site                   *local.Site
-	in                     *link.Link // what comes from the other site passes here
-	side                   *recovery.Side
+// Place is one site.
+type Place struct {
+	Name                   string
+	Agent, Process, Target *Program
+	Site                   *local.Site
+	In                     *link.Link // what comes from the other site passes here
+	Side                   *recovery.Side
 }
 
-func build(ctx context.Context, o Options) (_ *stage, err error) {
-	st := &stage{o: o, dir: o.Dir}
-	if st.dir == "" {
-		if st.dir, err = os.MkdirTemp("", "homeward-demo-"); err != nil {
+// Build makes both sites and starts their roles.
+func Build(ctx context.Context, o Options) (_ *Stage, err error) {
+	st := &Stage{o: o, Dir: o.Dir}
+	if st.Dir == "" {
+		if st.Dir, err = os.MkdirTemp("", "homeward-demo-"); err != nil {
 			return nil, homeward.Errorf("start demo", homeward.IO, os.TempDir(), "make it writable, or set TMPDIR", "%w", err)
 		}
 		st.made = true
-	} else if err := os.MkdirAll(st.dir, 0o700); err != nil {
-		return nil, homeward.Errorf("start demo", homeward.IO, st.dir, "make it writable", "%w", err)
+	} else if err := os.MkdirAll(st.Dir, 0o700); err != nil {
+		return nil, homeward.Errorf("start demo", homeward.IO, st.Dir, "make it writable", "%w", err)
 	}
 	defer func() {
 		if err != nil {
-			st.close()
+			st.Close()
 		}
 	}()
-	if st.logFile, err = os.OpenFile(filepath.Join(st.dir, "demo.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
-		return nil, homeward.Errorf("start demo", homeward.IO, st.dir, "make it writable", "%w", err)
+	if st.logFile, err = os.OpenFile(filepath.Join(st.Dir, "demo.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+		return nil, homeward.Errorf("start demo", homeward.IO, st.Dir, "make it writable", "%w", err)
 	}
 	st.log = slog.New(slog.NewTextHandler(st.logFile, nil))
 	if err := st.openController(ctx); err != nil {
 		return nil, err
 	}
-	if st.home, err = st.newPlace("home"); err != nil {
+	if st.Home, err = st.newPlace("home"); err != nil {
 		return nil, err
 	}
-	if st.away, err = st.newPlace("away"); err != nil {
+	if st.Away, err = st.newPlace("away"); err != nil {
 		return nil, err
 	}
 	if err := st.connect(ctx); err != nil {
 		return nil, err
 	}
 	g, gctx := errgroup.WithContext(ctx)
-	for _, p := range []*place{st.home, st.away} {
+	for _, p := range []*Place{st.Home, st.Away} {
 		g.Go(func() error { return st.startRoles(gctx, p) })
 	}
 	if err := g.Wait(); err != nil {
@@ -92,8 +93,8 @@ func build(ctx context.Context, o Options) (_ *stage, err error) {
 }
 
 // openController makes the authority and listens for roles that dial in.
-func (st *stage) openController(ctx context.Context) (err error) {
-	if st.authority, err = pki.CreateAuthority(durable.OS(), filepath.Join(st.dir, "pki", "authority"), "homeward demo"); err != nil {
+func (st *Stage) openController(ctx context.Context) (err error) {
+	if st.authority, err = pki.CreateAuthority(durable.OS(), filepath.Join(st.Dir, "pki", "authority"), "homeward demo"); err != nil {
 		return err
 	}
 	if st.me, err = st.identity(pki.Vault, "vault"); err != nil {
@@ -116,8 +117,8 @@ func (st *stage) openController(ctx context.Context) (err error) {
 	return nil
 }
 
-func (st *stage) identity(r pki.Role, name string) (*pki.Identity, error) {
-	dir := filepath.Join(st.dir, "pki", name)
+func (st *Stage) identity(r pki.Role, name string) (*pki.Identity, error) {
+	dir := filepath.Join(st.Dir, "pki", name)
 	if err := st.authority.Issue(pki.Request{Peer: pki.Peer{Role: r, Name: name}}, dir); err != nil {
 		return nil, err
 	}
@@ -126,7 +127,7 @@ func (st *stage) identity(r pki.Role, name string) (*pki.Identity, error) {
 
 // port finds a free one. Another program could take it before the role does; the
 // role then says so and the demo ends.
-func (st *stage) port() int {
+func (st *Stage) port() int {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0
@@ -135,8 +136,8 @@ func (st *stage) port() int {
 	return ln.Addr().(*net.TCPAddr).Port
 }
 
-func (st *stage) newPlace(name string) (*place, error) {
-	p := &place{name: name}
+func (st *Stage) newPlace(name string) (*Place, error) {
+	p := &Place{Name: name}
 	for _, r := range []struct {
 		role pki.Role
 		name string
@@ -145,14 +146,14 @@ func (st *stage) newPlace(name string) (*place, error) {
 			return nil, err
 		}
 	}
-	p.agent = st.role("agent", "agent-"+name, false, "--live", filepath.Join(liveRoot(), filepath.Base(st.dir)+"-"+name))
-	p.process = st.role("process-server", "ps-"+name, true)
-	p.target = st.role("master-target", "mt-"+name, true)
-	cfg := local.Config{Name: name, Dir: filepath.Join(st.dir, "site-"+name), Datastores: []string{filepath.Join(st.dir, "disks-"+name)},
+	p.Agent = st.role("agent", "agent-"+name, false, "--live", filepath.Join(liveRoot(), filepath.Base(st.Dir)+"-"+name))
+	p.Process = st.role("process-server", "ps-"+name, true)
+	p.Target = st.role("master-target", "mt-"+name, true)
+	cfg := local.Config{Name: name, Dir: filepath.Join(st.Dir, "site-"+name), Datastores: []string{filepath.Join(st.Dir, "disks-"+name)},
 		Guest: local.Guest(st.o.Guest), Kernel: st.o.kernel(), Initrd: st.o.initrd(), Append: "gap_ms=2 churn=8",
 		Workload: []string{st.o.Executable, "workload", "--gap", "5ms", "--churn", "8"}, Tied: true, Log: st.log}
 	var err error
-	p.site, err = local.Open(cfg)
+	p.Site, err = local.Open(cfg)
 	return p, err
 }
 
@@ -165,9 +166,9 @@ func liveRoot() string {
 }
 
 // connect lays the link between the sites: one way in for each.
-func (st *stage) connect(ctx context.Context) (err error) {
-	for _, p := range []*place{st.home, st.away} {
-		p.in, err = link.Listen(context.WithoutCancel(ctx), link.Options{Listen: "127.0.0.1:0", Target: flag(p.target.args, "--listen"),
+func (st *Stage) connect(ctx context.Context) (err error) {
+	for _, p := range []*Place{st.Home, st.Away} {
+		p.In, err = link.Listen(context.WithoutCancel(ctx), link.Options{Listen: "127.0.0.1:0", Target: flag(p.Target.args, "--listen"),
 			BytesPerSecond: int64(st.o.LinkMbit) * 1_000_000 / 8, Delay: st.o.LinkDelay})
 		if err != nil {
 			return err
@@ -186,54 +187,54 @@ func flag(args []string, name string) string {
 }
 
 // startRoles starts a site's roles and finds them at the controller.
-func (st *stage) startRoles(ctx context.Context, p *place) error {
-	for _, prog := range []*program{p.target, p.process, p.agent} {
-		if err := prog.start(ctx, st.o.Executable); err != nil {
+func (st *Stage) startRoles(ctx context.Context, p *Place) error {
+	for _, prog := range []*Program{p.Target, p.Process, p.Agent} {
+		if err := prog.Start(ctx, st.o.Executable); err != nil {
 			return err
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	nodes := map[string]*role.Node{}
-	for _, prog := range []*program{p.target, p.process, p.agent} {
-		n, err := st.hub.Wait(ctx, prog.name)
+	for _, prog := range []*Program{p.Target, p.Process, p.Agent} {
+		n, err := st.hub.Wait(ctx, prog.Name)
 		if err != nil {
 			return err
 		}
-		nodes[prog.name] = n
+		nodes[prog.Name] = n
 	}
-	if p.side == nil {
-		p.side = &recovery.Side{Name: p.name, Site: p.site, Disks: st.disks(p.name)}
+	if p.Side == nil {
+		p.Side = &recovery.Side{Name: p.Name, Site: p.Site, Disks: st.disks(p.Name)}
 	}
-	p.side.Agent = role.Agent(nodes[p.agent.name])
-	p.side.Process = role.ProcessServer(nodes[p.process.name])
-	p.side.Target = role.MasterTarget(nodes[p.target.name])
-	p.side.SinkURL = "https://" + p.process.listen
-	p.side.TargetURL = "https://" + p.in.Addr()
+	p.Side.Agent = role.Agent(nodes[p.Agent.name])
+	p.Side.Process = role.ProcessServer(nodes[p.Process.name])
+	p.Side.Target = role.MasterTarget(nodes[p.Target.name])
+	p.Side.SinkURL = "https://" + p.Process.listen
+	p.Side.TargetURL = "https://" + p.In.Addr()
 	return nil
 }
 
-// machine is what the demo protects: a system disk and a small second one whose
+// Machine is what the demo protects: a system disk and a small second one whose
 // records depend on the first's.
-func (st *stage) machine() homeward.Machine {
+func (st *Stage) Machine() homeward.Machine {
 	return homeward.Machine{Item: "web01", Name: "web01", CPUs: 1, MemoryMiB: 128, Firmware: "bios", OSFamily: "linux",
 		Disks: []homeward.Disk{{ID: "web01-root", Size: st.o.DiskSize, BootOrder: 1}, {ID: "web01-data", Size: 64 << 20, Slot: 1}}}
 }
 
-func (st *stage) disks(site string) (refs []string) {
-	for _, d := range st.machine().Disks {
-		refs = append(refs, "file:"+filepath.Join(st.dir, "disks-"+site, string(d.ID)+".raw"))
+func (st *Stage) disks(site string) (refs []string) {
+	for _, d := range st.Machine().Disks {
+		refs = append(refs, "file:"+filepath.Join(st.Dir, "disks-"+site, string(d.ID)+".raw"))
 	}
 	return refs
 }
 
-// install makes the machine's disks at home, with a file system for a real guest.
-func (st *stage) install(ctx context.Context) error {
-	for _, d := range st.machine().Disks {
-		op, err := st.home.site.CreateDisk(ctx, "disk-"+string(d.ID), d, "")
+// Install makes the machine's disks at home, with a file system for a real guest.
+func (st *Stage) Install(ctx context.Context) error {
+	for _, d := range st.Machine().Disks {
+		op, err := st.Home.Site.CreateDisk(ctx, "disk-"+string(d.ID), d, "")
 		for err == nil && op.State == homeward.OperationRunning {
 			time.Sleep(5 * time.Millisecond) // a local site has nothing to wait on but its answer
-			op, err = st.home.site.Operation(ctx, op.ID)
+			op, err = st.Home.Site.Operation(ctx, op.ID)
 		}
 		if err != nil {
 			return err
@@ -252,64 +253,64 @@ func (st *stage) install(ctx context.Context) error {
 	return nil
 }
 
-// lose ends a site the way a fire does: everything at once, nothing asked.
-func (st *stage) lose(ctx context.Context, p *place) error {
-	p.in.Cut()
+// Lose ends a site the way a fire does: everything at once, nothing asked.
+func (st *Stage) Lose(ctx context.Context, p *Place) error {
+	p.In.Cut()
 	var machine error
-	if ref, ok := st.item.Refs[p.name]; ok {
-		_, machine = p.site.PowerOff(ctx, "lost-"+p.name, ref, homeward.Stop{})
+	if ref, ok := st.Item.Refs[p.Name]; ok {
+		_, machine = p.Site.PowerOff(ctx, "lost-"+p.Name, ref, homeward.Stop{})
 	}
-	for _, prog := range []*program{p.agent, p.process, p.target} {
-		prog.kill()
+	for _, prog := range []*Program{p.Agent, p.Process, p.Target} {
+		prog.Kill()
 	}
 	return machine
 }
 
-// restore brings a lost site's roles back; its machine stays off.
-func (st *stage) restore(ctx context.Context, p *place) error {
-	p.in.Restore()
+// Restore brings a lost site's roles back; its machine stays off.
+func (st *Stage) Restore(ctx context.Context, p *Place) error {
+	p.In.Restore()
 	return st.startRoles(ctx, p)
 }
 
-// close ends everything in order: machines first, for their disks are behind
+// Close ends everything in order: machines first, for their disks are behind
 // agents; agents before the process servers they ship to; master targets last.
-func (st *stage) close() {
-	places := []*place{st.home, st.away}
-	each := func(do func(*place)) {
+func (st *Stage) Close() {
+	places := []*Place{st.Home, st.Away}
+	each := func(do func(*Place)) {
 		for _, p := range places {
 			if p != nil {
 				do(p)
 			}
 		}
 	}
-	each(func(p *place) {
-		if p.site != nil {
-			p.site.Close()
+	each(func(p *Place) {
+		if p.Site != nil {
+			p.Site.Close()
 		}
 	})
-	for _, pick := range []func(*place) *program{
-		func(p *place) *program { return p.agent },
-		func(p *place) *program { return p.process },
-		func(p *place) *program { return p.target },
+	for _, pick := range []func(*Place) *Program{
+		func(p *Place) *Program { return p.Agent },
+		func(p *Place) *Program { return p.Process },
+		func(p *Place) *Program { return p.Target },
 	} {
-		each(func(p *place) { pick(p).stop() })
+		each(func(p *Place) { pick(p).stop() })
 	}
 	if st.cancel != nil {
 		st.cancel()
 	}
 	st.serving.Wait()
 	var faults []error
-	each(func(p *place) {
-		if p.in != nil {
-			faults = append(faults, p.in.Close())
+	each(func(p *Place) {
+		if p.In != nil {
+			faults = append(faults, p.In.Close())
 		}
-		faults = append(faults, os.RemoveAll(filepath.Join(liveRoot(), filepath.Base(st.dir)+"-"+p.name)))
+		faults = append(faults, os.RemoveAll(filepath.Join(liveRoot(), filepath.Base(st.Dir)+"-"+p.Name)))
 	})
 	if st.logFile != nil {
 		faults = append(faults, st.logFile.Close())
 	}
 	if st.made {
-		faults = append(faults, os.RemoveAll(st.dir))
+		faults = append(faults, os.RemoveAll(st.Dir))
 	}
 	if err := errors.Join(faults...); err != nil {
 		fmt.Fprintln(os.Stderr, "demo: left something behind:", err)

@@ -13,7 +13,7 @@ import (
 
 // story is one round trip on a stage.
 type story struct {
-	*stage
+	*Stage
 	screen *screen
 	report *Report
 	guest  *listener // of the machine where it runs now
@@ -34,11 +34,11 @@ func Run(ctx context.Context, o Options, out io.Writer, quiet bool) (report Repo
 	scr := newScreen(out, quiet)
 	defer scr.close()
 	scr.say("Two sites, home and away: six processes, mutual TLS between them, a %s guest.", o.Guest)
-	st, err := build(ctx, o)
+	st, err := Build(ctx, o)
 	if err != nil {
 		return report, err
 	}
-	defer st.close()
+	defer st.Close()
 	s := &story{stage: st, screen: scr, report: &report}
 	defer func() {
 		if s.guest != nil {
@@ -84,27 +84,27 @@ func (s *story) play(ctx context.Context) error {
 }
 
 func (s *story) protect(ctx context.Context) error {
-	if err := s.install(ctx); err != nil {
+	if err := s.Install(ctx); err != nil {
 		return err
 	}
 	policy := homeward.Policy{MinInterval: 500 * time.Millisecond}
-	s.item = recovery.New(s.machine(), policy, s.home.side, s.away.side, s.log)
-	s.item.Watch = s.screen.step
-	_, err := s.chapter(ctx, "Protect: home -> away", 5*time.Minute, s.item.Protect)
+	s.Item = recovery.New(s.Machine(), policy, s.Home.Side, s.Away.Side, s.log)
+	s.Item.Watch = s.screen.step
+	_, err := s.chapter(ctx, "Protect: home -> away", 5*time.Minute, s.Item.Protect)
 	if err != nil {
 		return err
 	}
-	_, err = s.hear(ctx, s.home, 0)
+	_, err = s.hear(ctx, s.Home, 0)
 	return err
 }
 
 // hear follows the machine's console where it runs now, from an offset on, and
 // returns what the guest found when it started.
-func (s *story) hear(ctx context.Context, p *place, from int64) (records.Found, error) {
+func (s *story) hear(ctx context.Context, p *Place, from int64) (records.Found, error) {
 	if s.guest != nil {
 		s.guest.stop()
 	}
-	m, err := p.site.Machine(ctx, s.item.Refs[p.name])
+	m, err := p.Site.Machine(ctx, s.Item.Refs[p.Name])
 	if err != nil {
 		return records.Found{}, err
 	}
@@ -142,7 +142,7 @@ func (s *story) work(ctx context.Context) error {
 
 func (s *story) loseHome(ctx context.Context) error {
 	_, err := s.chapter(ctx, "Home is lost: machine, agent, process server, master target killed at once", time.Minute, func(ctx context.Context) error {
-		err := s.lose(ctx, s.home)
+		err := s.Lose(ctx, s.Home)
 		s.lost = time.Now()
 		return err
 	})
@@ -153,7 +153,7 @@ func (s *story) loseHome(ctx context.Context) error {
 }
 
 func (s *story) failOver(ctx context.Context) error {
-	points, err := s.away.side.Target.Points(ctx, homeward.ItemRequest{Item: s.item.ID()})
+	points, err := s.Away.Side.Target.Points(ctx, homeward.ItemRequest{Item: s.Item.ID()})
 	if err != nil {
 		return err
 	}
@@ -164,12 +164,12 @@ func (s *story) failOver(ctx context.Context) error {
 	}
 	_, err = s.chapter(ctx, "Fail over to away, point of "+point.At.Local().Format("15:04:05.000"), 5*time.Minute, func(ctx context.Context) error {
 		began := time.Now()
-		if err := s.item.FailOver(ctx, point.Position); err != nil {
+		if err := s.Item.FailOver(ctx, point.Position); err != nil {
 			return err
 		}
 		old := s.guest
 		s.guest = nil
-		found, err := s.hear(ctx, s.away, 0)
+		found, err := s.hear(ctx, s.Away, 0)
 		s.report.RTOSeconds = time.Since(began).Seconds()
 		old.stop()
 		if err != nil {
@@ -218,12 +218,12 @@ func (s *story) workHome(ctx context.Context) error {
 }
 
 func (s *story) commit(ctx context.Context) error {
-	_, err := s.chapter(ctx, "Commit", 5*time.Minute, s.item.Commit)
+	_, err := s.chapter(ctx, "Commit", 5*time.Minute, s.Item.Commit)
 	return err
 }
 
 func (s *story) homeReturns(ctx context.Context) error {
-	_, err := s.chapter(ctx, "Home returns: its disks as they were when it was lost", time.Minute, func(ctx context.Context) error { return s.restore(ctx, s.home) })
+	_, err := s.chapter(ctx, "Home returns: its disks as they were when it was lost", time.Minute, func(ctx context.Context) error { return s.Restore(ctx, s.Home) })
 	return err
 }
 
@@ -239,7 +239,7 @@ func (s *story) protectAgain(ctx context.Context) error {
 func (s *story) reverse(ctx context.Context, title string) error {
 	var estimate homeward.Estimate
 	_, err := s.chapter(ctx, title+", dry run", time.Minute, func(ctx context.Context) (err error) {
-		estimate, err = s.item.Estimate(ctx)
+		estimate, err = s.Item.Estimate(ctx)
 		return err
 	})
 	if err != nil {
@@ -251,7 +251,7 @@ func (s *story) reverse(ctx context.Context, title string) error {
 	s.screen.say("    %s will travel, %s on the wire at most (%s)", size(estimate.Bytes), size(estimate.WireBytes), estimate.Certainty)
 	var took recovery.Reversal
 	e, err := s.chapter(ctx, title, 10*time.Minute, func(ctx context.Context) (err error) {
-		took, err = s.item.Reprotect(ctx)
+		took, err = s.Item.Reprotect(ctx)
 		return err
 	})
 	if err != nil {
@@ -268,7 +268,7 @@ func (s *story) reverse(ctx context.Context, title string) error {
 // prove digests both sides at one instant and signs what it saw.
 func (s *story) prove(ctx context.Context) (proof homeward.Proof, err error) {
 	e, err := s.chapter(ctx, "Proof: digests of both sides at one point", 5*time.Minute, func(ctx context.Context) (err error) {
-		proof, err = s.item.Prove(ctx)
+		proof, err = s.Item.Prove(ctx)
 		return err
 	})
 	if err != nil {
@@ -283,7 +283,7 @@ func (s *story) prove(ctx context.Context) (proof homeward.Proof, err error) {
 		s.screen.say("    %-10s %s  %.16s…  %s  %.16s…", d.Disk, proof.Source, d.Source, proof.Target, d.Target)
 	}
 	if !proof.Equal {
-		return proof, homeward.Errorf("prove", homeward.Corrupt, "item "+string(s.item.ID()), "keep the demo's directory and report this", "the sides differ")
+		return proof, homeward.Errorf("prove", homeward.Corrupt, "item "+string(s.Item.ID()), "keep the demo's directory and report this", "the sides differ")
 	}
 	s.screen.say("    equal, signed by %s", s.me.Peer())
 	return proof, nil
@@ -291,18 +291,18 @@ func (s *story) prove(ctx context.Context) (proof homeward.Proof, err error) {
 
 func (s *story) failBack(ctx context.Context) error {
 	_, err := s.chapter(ctx, "Fail back to home, planned", 5*time.Minute, func(ctx context.Context) error {
-		home, err := s.home.site.Machine(ctx, s.item.Refs["home"])
+		home, err := s.Home.Site.Machine(ctx, s.Item.Refs["home"])
 		if err != nil {
 			return err
 		}
 		from := fileSize(home.Console) // what the machine said before its site was lost
 		began := time.Now()
-		if err := s.item.FailOverPlanned(ctx, homeward.Position{}); err != nil {
+		if err := s.Item.FailOverPlanned(ctx, homeward.Position{}); err != nil {
 			return err
 		}
 		old := s.guest
 		s.guest = nil
-		found, err := s.hear(ctx, s.home, from)
+		found, err := s.hear(ctx, s.Home, from)
 		s.report.FailbackSeconds = time.Since(began).Seconds()
 		said, _ := old.last()
 		old.stop()
