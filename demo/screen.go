@@ -82,7 +82,7 @@ func (s *screen) showBar(st recovery.Step) {
 	s.bar.SetCurrent(st.Progress.Done)
 }
 
-func (s *screen) Close() {
+func (s *screen) close() {
 	if s.bars != nil {
 		if s.bar != nil {
 			s.bar.Abort(true)

@@ -206,9 +206,9 @@ func (st *Stage) startRoles(ctx context.Context, p *Place) error {
 	if p.Side == nil {
 		p.Side = &recovery.Side{Name: p.Name, Site: p.Site, Disks: st.disks(p.Name)}
 	}
-	p.Side.Agent = role.Agent(nodes[p.Agent.name])
-	p.Side.Process = role.ProcessServer(nodes[p.Process.name])
-	p.Side.Target = role.MasterTarget(nodes[p.Target.name])
+	p.Side.Agent = role.Agent(nodes[p.Agent.Name])
+	p.Side.Process = role.ProcessServer(nodes[p.Process.Name])
+	p.Side.Target = role.MasterTarget(nodes[p.Target.Name])
 	p.Side.SinkURL = "https://" + p.Process.listen
 	p.Side.TargetURL = "https://" + p.In.Addr()
 	return nil

@@ -39,7 +39,7 @@ func Run(ctx context.Context, o Options, out io.Writer, quiet bool) (report Repo
 		return report, err
 	}
 	defer st.Close()
-	s := &story{stage: st, screen: scr, report: &report}
+	s := &story{Stage: st, screen: scr, report: &report}
 	defer func() {
 		if s.guest != nil {
 			s.guest.stop()
