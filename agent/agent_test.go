@@ -51,7 +51,11 @@ func TestReplicate_wildTransport(t *testing.T) {
 		g.mustWrite(300)
 		r.cut()
 	}
-	wild.Resurrect(t.Context())
+	g.close()
+	r.close()
+	wild.Resurrect(t.Context()) // everything comes once more, long after
+	r.open()
+	g.disks = connect(t, rep, r.rng, 0).disks
 	g.mustWrite(100)
 	r.cut()
 	g.checkPoints(t, r.target, "web01")

@@ -145,23 +145,23 @@ type rpcSink struct{ path string }
 
 // Wire forms of calls and errors.
 type (
-	rpcPut struct {
+	RPCPut struct {
 		Item homeward.ItemID
 		Body []byte
 	}
-	rpcFailure struct {
+	RPCFailure struct {
 		Kind  homeward.Kind
 		Text  string
 		True  *homeward.Position
 		Force *homeward.Generation
 	}
-	rpcAck struct {
+	RPCAck struct {
 		Ack homeward.Ack
-		Err *rpcFailure
+		Err *RPCFailure
 	}
-	rpcStanding struct {
+	RPCStanding struct {
 		Standing homeward.Standing
-		Err      *rpcFailure
+		Err      *RPCFailure
 	}
 )
 
@@ -185,22 +185,22 @@ func (s *rpcSink) Put(ctx context.Context, item homeward.ItemID, body io.Reader)
 	if err != nil {
 		return homeward.Ack{}, err
 	}
-	var out rpcAck
-	if err := s.call(ctx, "Sink.Put", rpcPut{item, data}, &out); err != nil {
+	var out RPCAck
+	if err := s.call(ctx, "Sink.Put", RPCPut{item, data}, &out); err != nil {
 		return homeward.Ack{}, err
 	}
 	return out.Ack, out.Err.err()
 }
 
 func (s *rpcSink) Standing(ctx context.Context, req homeward.StandingRequest) (homeward.Standing, error) {
-	var out rpcStanding
+	var out RPCStanding
 	if err := s.call(ctx, "Sink.Standing", req, &out); err != nil {
 		return homeward.Standing{}, err
 	}
 	return out.Standing, out.Err.err()
 }
 
-func (f *rpcFailure) err() error {
+func (f *RPCFailure) err() error {
 	switch {
 	case f == nil:
 		return nil
@@ -218,23 +218,23 @@ type rpcServer struct {
 	sink homeward.Sink
 }
 
-func (s *rpcServer) Put(in rpcPut, out *rpcAck) error {
+func (s *rpcServer) Put(in RPCPut, out *RPCAck) error {
 	ack, err := s.sink.Put(s.ctx, in.Item, bytes.NewReader(in.Body))
-	*out = rpcAck{ack, failureOf(err)}
+	*out = RPCAck{ack, failureOf(err)}
 	return nil
 }
 
-func (s *rpcServer) Standing(in homeward.StandingRequest, out *rpcStanding) error {
+func (s *rpcServer) Standing(in homeward.StandingRequest, out *RPCStanding) error {
 	st, err := s.sink.Standing(s.ctx, in)
-	*out = rpcStanding{st, failureOf(err)}
+	*out = RPCStanding{st, failureOf(err)}
 	return nil
 }
 
-func failureOf(err error) *rpcFailure {
+func failureOf(err error) *RPCFailure {
 	if err == nil {
 		return nil
 	}
-	f := &rpcFailure{Kind: homeward.KindOf(err), Text: err.Error()}
+	f := &RPCFailure{Kind: homeward.KindOf(err), Text: err.Error()}
 	if p, ok := errors.AsType[*homeward.PositionError](err); ok {
 		f.True = &p.True
 	}

@@ -307,6 +307,10 @@ func connect(t testing.TB, rep homeward.CaptureReport, rng *rand.Rand, deadline 
 	g := &guest{t: t, rng: rng}
 	for _, d := range rep.Disks {
 		c, err := nbd.Dial(t.Context(), nbd.ClientOptions{URI: d.URI, ReconnectDeadline: deadline, DialTimeout: 2 * time.Second})
+		for until := time.Now().Add(deadline); err != nil && time.Now().Before(until); { // a first connection is not retried by itself
+			time.Sleep(10 * time.Millisecond)
+			c, err = nbd.Dial(t.Context(), nbd.ClientOptions{URI: d.URI, ReconnectDeadline: deadline, DialTimeout: 2 * time.Second})
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
