@@ -68,6 +68,8 @@ type Config struct {
 	Now                    func() time.Time
 	// BootID tells one boot of the host from another; default: the kernel's.
 	BootID string
+
+	hotExtents int // most extents in the activity log; tests evict early
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -91,6 +93,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.SpillBytes == 0 {
 		c.SpillBytes = 1 << 30
+	}
+	if c.hotExtents == 0 {
+		c.hotExtents = maxHot
 	}
 	if c.SpillDir == "" {
 		c.SpillDir = c.Dir

@@ -115,7 +115,7 @@ func (m *Machine) freeze(c *Cut) {
 }
 
 // Map is the set of changed blocks of a disk at the cut, a copy that stays valid
-// after the release. Take it while the cut is frozen: later it is empty.
+// after the release. Taken only after the release it is all blocks: nobody knows.
 func (c *Cut) Map(disk int) *block.Map {
 	c.mapped[disk].Do(func() {
 		d := c.m.disks[disk]
@@ -124,6 +124,8 @@ func (c *Cut) Map(disk int) *block.Map {
 		defer c.mu.Unlock()
 		if c.state == cutFrozen {
 			c.frozen[disk].addTo(c.maps[disk])
+		} else {
+			c.maps[disk].Set(0, d.blocks)
 		}
 	})
 	return c.maps[disk]

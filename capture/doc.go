@@ -54,22 +54,22 @@
 // A record is 4608 bytes; one that is all zero was never written and has no bits.
 // One whose checksum is wrong was torn: its whole range is suspect.
 //
-//	   0    4  checksum of the rest of the record
-//	   4    4  0 changed, 1 suspect
-//	   8    8  number of the page
-//	  16   16  instance
-//	 512 4096  the page
+//	  0    4  checksum of the rest of the record
+//	  4    4  0 changed, 1 suspect
+//	  8    8  number of the page
+//	 16   16  instance
+//	512 4096  the page
 //
 // Activity log, Dir/disk-N.hot, version 1: four slots of 8192 bytes. A store writes
 // the same table to the first two or, every other time, to the last two. The good
 // one with the highest sequence counts.
 //
-//	   0    8  magic "HWHOT\x00\x00\x01"
-//	   8    8  sequence, from 1
-//	  16   16  instance
-//	  32    4  number of extents, at most 1024
-//	  36    4  checksum of bytes 0 to 36 and the table
-//	  40       the table: numbers of extents of 16 MiB, 4 bytes each
+//	 0    8  magic "HWHOT\x00\x00\x01"
+//	 8    8  sequence, from 1
+//	16   16  instance
+//	32    4  number of extents, at most 1024
+//	36    4  checksum of bytes 0 to 36 and the table
+//	40       the table: numbers of extents of 16 MiB, 4 bytes each
 //
 // Mark of distrust, Dir/disk-N.untrusted: text, why the two files above are not to
 // be believed.

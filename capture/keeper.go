@@ -33,6 +33,7 @@ type keeper struct {
 	log   *hotLog
 	hot   []uint32 // extents in the log
 	hand  int      // where eviction looks next
+	limit int      // most of them
 
 	mu    sync.Mutex
 	want  []uint32      // cold extents that writes wait for
@@ -43,7 +44,7 @@ type keeper struct {
 }
 
 func newKeeper(d *disk, saved *checkpoint, log *hotLog) *keeper {
-	k := &keeper{d: d, saved: saved, log: log, round: make(chan struct{}), wake: make(chan struct{}, 1), stop: make(chan struct{})}
+	k := &keeper{d: d, saved: saved, log: log, limit: d.m.cfg.hotExtents, round: make(chan struct{}), wake: make(chan struct{}, 1), stop: make(chan struct{})}
 	k.extents = make([]atomic.Uint32, (d.blocks+extentBlocks-1)/extentBlocks)
 	for i := range k.stale {
 		k.stale[i] = make([]atomic.Bool, pagesFor(d.blocks))
@@ -130,7 +131,7 @@ func (k *keeper) admit() {
 	k.io.Lock()
 	defer k.io.Unlock()
 	for len(want) > 0 && !k.down.Load() {
-		n := min(len(want), maxHot/2)
+		n := min(len(want), k.limit/2)
 		if err := k.insert(want[:n]); err != nil {
 			k.fail("activity log or checkpoint failed", err)
 		}
@@ -150,8 +151,8 @@ func (k *keeper) insert(want []uint32) error {
 	if len(fresh) == 0 {
 		return nil
 	}
-	if over := len(k.hot) + len(fresh) - maxHot; over > 0 {
-		if err := k.evict(max(over, evictBatch)); err != nil {
+	if over := len(k.hot) + len(fresh) - k.limit; over > 0 {
+		if err := k.evict(max(over, min(evictBatch, k.limit/4))); err != nil {
 			return err
 		}
 	}
