@@ -1,0 +1,67 @@
+package mastertarget
+
+import (
+	"github.com/homeward-dr/homeward"
+)
+
+// record is what the item file says. It is written before the effect it
+// announces, so that opening can finish what a crash cut off:
+//
+//	Leg.Boundary beyond the tip    a Prepare is under way: seal, then store the tip
+//	RollBack set                   a roll-back is under way
+//	State promoting                a promotion is under way
+type record struct {
+	State ReplicaState `json:"state"`
+	Leg   leg          `json:"leg"`
+	// FailOver is the view that runs, while State says failed over, promoting or promoted.
+	FailOver *failOver `json:"fail_over,omitempty"`
+	RollBack *rollBack `json:"roll_back,omitempty"`
+	// Diverged is what the last FailOver or RollBack gave up; until the next Prepare.
+	Diverged *divergence `json:"diverged,omitempty"`
+	// RolledBack is the part of Diverged that a RollBack gave up: a FailOver that is
+	// cancelled leaves it.
+	RolledBack *divergence `json:"rolled_back,omitempty"`
+	// PastLost: older points went, because what a promoted machine overwrote could
+	// not be kept.
+	PastLost string `json:"past_lost,omitempty"`
+}
+
+// ReplicaState is homeward.ReplicaState; zero before the first Prepare.
+type ReplicaState = homeward.ReplicaState
+
+// leg is one direction of the item, as Prepare began it.
+type leg struct {
+	Generation homeward.Generation `json:"generation"`
+	Base       homeward.Position   `json:"base"`
+	Boundary   uint64              `json:"boundary"` // of the base
+	Mark       homeward.Mark       `json:"mark"`     // of the base
+	Machine    homeward.Machine    `json:"machine"`
+	Disks      []string            `json:"disks"`
+	Branch     string              `json:"branch,omitempty"`
+	Policy     homeward.Policy     `json:"policy"`
+	Reserve    int64               `json:"reserve"`
+	// Seal: what a promoted machine overwrote becomes a segment of the chain, so that
+	// older points go on to be served. Fresh: they cannot be (other disks, or the past
+	// was lost), and the chain goes.
+	Seal  bool `json:"seal,omitempty"`
+	Fresh bool `json:"fresh,omitempty"`
+}
+
+// failOver is the point that runs.
+type failOver struct {
+	Generation homeward.Generation `json:"generation"`
+	Tip        tip                 `json:"tip"` // the point; what the tip becomes when the view is promoted
+}
+
+// rollBack is a roll-back that has begun.
+type rollBack struct {
+	Generation homeward.Generation `json:"generation"`
+	Tip        tip                 `json:"tip"` // where it leads
+}
+
+// divergence is a set of maps, one per disk, in a directory of the item.
+type divergence struct {
+	Dir    string            `json:"dir"`
+	Since  homeward.Position `json:"since"`  // the point
+	Newest homeward.Position `json:"newest"` // the newest state given up
+}

@@ -1,0 +1,111 @@
+package mastertarget
+
+import (
+	"context"
+	"slices"
+	"syscall"
+
+	"github.com/homeward-dr/homeward"
+)
+
+// Space rules, when the retention volume runs out:
+//
+//  1. unpinned points go, the oldest first, down to the newest;
+//  2. scratch views go, with what was written to them;
+//  3. deltas are refused until there is room: the guest at the other side is not
+//     touched, its RPO grows.
+//
+// Holds never break. SpaceReserve stays free for one undo and one merge.
+
+const defaultReserve = 64 << 20
+
+// slack is what a segment takes besides the bytes it holds: header, heads, index.
+const slack = 1 << 20
+
+func freeBytes(dir string) (int64, error) {
+	var s syscall.Statfs_t
+	if err := syscall.Statfs(dir, &s); err != nil {
+		return 0, homeward.Errorf("measure free space", homeward.IO, dir, "check that the retention volume is mounted", "%w", err)
+	}
+	return int64(s.Bavail) * s.Bsize, nil
+}
+
+func (st state) reserve() int64 {
+	if st.Leg.Reserve == 0 {
+		return defaultReserve
+	}
+	return st.Leg.Reserve
+}
+
+// makeRoom sees to it that an undo of some bytes fits beside the reserve.
+func (it *item) makeRoom(ctx context.Context, bytes int64) error {
+	free, err := it.Free()
+	if err != nil {
+		return err
+	}
+	missing := bytes + slack + it.state().reserve() - free
+	if missing <= 0 || it.prune(ctx, missing) >= missing {
+		return nil
+	}
+	if free, err = it.Free(); err != nil || free >= bytes+slack+it.state().reserve() {
+		return err
+	}
+	return it.noRoom(homeward.Errorf("keep undo", homeward.NoSpace, it.Dir, "",
+		"%d bytes are free, %d are needed and %d are the reserve", free, bytes+slack, it.state().reserve()))
+}
+
+// noRoom says what to do about a full volume.
+func (it *item) noRoom(err error) error {
+	return homeward.Errorf("apply delta", homeward.NoSpace, it.subject(),
+		"enlarge the retention volume, unpin points, or shorten retention; replication goes on by itself then",
+		"no room to keep what the delta overwrites: %w", err)
+}
+
+// prune frees room by rules 1 and 2 and tells how much, at least what it wants if
+// it can. The caller holds the turn.
+func (it *item) prune(ctx context.Context, want int64) (freed int64) {
+	st := it.state()
+	list := it.points()
+	dropped := 0
+	before := st.replica.chain.Bytes()
+	for i, p := range list {
+		if freed >= want || i == len(list)-1 || len(p.Pins) > 0 || st.keeps(p.boundary) {
+			break // segments go from the oldest end only: a merge would need room first
+		}
+		dropped++
+		if err := st.replica.chain.DropOlder(list[i+1].boundary); err != nil {
+			it.Log.Error("pruning stopped", "item", it.id, "err", err)
+			break
+		}
+		freed = before - st.replica.chain.Bytes()
+	}
+	if dropped > 0 {
+		it.Log.Warn("points dropped: the retention volume is full", "item", it.id, "points", dropped, "bytes", freed)
+	}
+	if freed >= want {
+		return freed
+	}
+	return freed + it.dropScratch(ctx)
+}
+
+// dropScratch closes the scratch views.
+func (it *item) dropScratch(ctx context.Context) (freed int64) {
+	it.mu.Lock()
+	var names []string
+	for name, v := range it.views {
+		if v.Kind == homeward.ViewScratch {
+			names = append(names, name)
+			freed += v.overlayBytes()
+		}
+	}
+	it.mu.Unlock()
+	if len(names) == 0 {
+		return 0
+	}
+	it.Log.Warn("scratch views dropped: the retention volume is full", "item", it.id, "views", names)
+	if err := it.closeViews(ctx, func(v *view) bool { return slices.Contains(names, v.Name) }); err != nil {
+		it.Log.Error("closing scratch views", "item", it.id, "err", err)
+		return 0
+	}
+	return freed
+}
