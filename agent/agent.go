@@ -250,23 +250,23 @@ func (a *Agent) find(op string, id homeward.ItemID) (*item, error) {
 	return it, nil
 }
 
-// findOpen returns a live item whose disks are open.
-func (a *Agent) findOpen(op string, id homeward.ItemID) (*item, error) {
+// useOpen runs do on a live item whose disks are open, and stay so meanwhile.
+func (a *Agent) useOpen(op string, id homeward.ItemID, do func(*item) error) error {
 	it, err := a.find(op, id)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	it.mu.Lock()
-	defer it.mu.Unlock()
-	if !it.opened {
-		return nil, homeward.Errorf(op, homeward.Unavailable, string(id), "see the item's alarms", "its disks are not open")
+	done := it.using()
+	if done == nil {
+		return homeward.Errorf(op, homeward.Unavailable, string(id), "see the item's alarms", "its disks are not open")
 	}
-	return it, nil
+	defer done()
+	return do(it)
 }
 
 // findLeg returns the replication of an item.
 func (a *Agent) findLeg(op string, id homeward.ItemID) (*item, *leg, error) {
-	it, err := a.findOpen(op, id)
+	it, err := a.find(op, id)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -274,6 +274,17 @@ func (a *Agent) findLeg(op string, id homeward.ItemID) (*item, *leg, error) {
 		return it, l, nil
 	}
 	return nil, nil, homeward.Errorf(op, homeward.Conflict, string(id), "see the item's report for what it waits for", "it does not replicate")
+}
+
+// useLeg is useOpen for the replication of an item.
+func (a *Agent) useLeg(op string, id homeward.ItemID, do func(*leg) error) error {
+	return a.useOpen(op, id, func(*item) error {
+		_, l, err := a.findLeg(op, id)
+		if err != nil {
+			return err
+		}
+		return do(l)
+	})
 }
 
 // admit returns the item of a Prepare, which may be new.

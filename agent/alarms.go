@@ -61,6 +61,13 @@ func (a *alarms) clear(codes ...string) {
 	}
 }
 
+// reset clears all.
+func (a *alarms) reset() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.set)
+}
+
 // list is sorted by code.
 func (a *alarms) list() []homeward.Alarm {
 	a.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/block"
@@ -78,11 +79,12 @@ func (a *Agent) withDisks(ctx context.Context, op string, req homeward.BaselineR
 			"%d references for %d disks", len(req.Disks), len(req.Machine.Disks))
 	}
 	late := capture.Late{Dir: a.baselineDir(req.Machine.Item), FS: a.host.cfg.FS}
-	if it, missing := a.findOpen(op, req.Machine.Item); missing == nil {
-		it.calls.Lock() // nothing closes its disks meanwhile
-		defer it.calls.Unlock()
-		if it.sameDisks(req) {
-			late.Disks = it.disks
+	if it, missing := a.find(op, req.Machine.Item); missing == nil {
+		if done := it.using(); done != nil {
+			defer done()
+			if it.sameDisks(req) {
+				late.Disks = it.disks
+			}
 		}
 	}
 	if late.Disks == nil {
@@ -99,13 +101,5 @@ func (a *Agent) withDisks(ctx context.Context, op string, req homeward.BaselineR
 func (it *item) sameDisks(req homeward.BaselineRequest) bool {
 	it.mu.Lock()
 	defer it.mu.Unlock()
-	if !it.opened || len(it.disks) != len(req.Disks) {
-		return false
-	}
-	for i, ref := range it.rec.Request.Disks {
-		if req.Disks[i] != ref {
-			return false
-		}
-	}
-	return true
+	return slices.Equal(it.rec.Request.Disks, req.Disks)
 }

@@ -82,15 +82,18 @@ func (a *Agent) Drain(ctx context.Context, req homeward.DrainRequest) (homeward.
 	if err == nil {
 		err = inUse()
 	}
-	if err == nil && req.Stopped {
+	if err != nil || !req.Stopped {
+		return rep, err
+	}
+	return rep, a.useOpen("drain", req.Item, func(it *item) error {
 		for i := range it.disks {
 			if n := it.changed(i).Count(); n > 0 {
-				return rep, homeward.Errorf("drain", homeward.InUse, string(it.id), "see that the guest stays shut down, and drain again",
+				return homeward.Errorf("drain", homeward.InUse, string(it.id), "see that the guest stays shut down, and drain again",
 					"a guest wrote %d blocks meanwhile", n)
 			}
 		}
-	}
-	return rep, err
+		return nil
+	})
 }
 
 // Handover is homeward.MobilityAgent's.
@@ -119,28 +122,23 @@ func (a *Agent) Release(ctx context.Context, req homeward.GenerationRequest) (ho
 }
 
 // Changes is homeward.ChangeKeeper's.
-func (a *Agent) Changes(_ context.Context, req homeward.ItemRequest) (homeward.Changes, error) {
-	it, err := a.findOpen("changes", req.Item)
-	if err != nil {
-		return homeward.Changes{}, err
-	}
-	it.calls.Lock()
-	defer it.calls.Unlock()
-	if it.machine == nil {
-		return homeward.Changes{}, errUnknown("changes", it.id)
-	}
-	return it.changes()
+func (a *Agent) Changes(_ context.Context, req homeward.ItemRequest) (c homeward.Changes, err error) {
+	err = a.useOpen("changes", req.Item, func(it *item) (err error) {
+		c, err = it.changes()
+		return err
+	})
+	return c, err
 }
 
 // MarkChanged is homeward.ChangeKeeper's.
 func (a *Agent) MarkChanged(_ context.Context, req homeward.MarkRequest) (homeward.Done, error) {
-	it, err := a.findOpen("mark changed", req.Item)
+	it, err := a.find("mark changed", req.Item)
 	if err != nil {
 		return homeward.Done{}, err
 	}
 	it.calls.Lock()
 	defer it.calls.Unlock()
-	return homeward.Done{}, it.markChanged(req)
+	return homeward.Done{}, a.useOpen("mark changed", req.Item, func(it *item) error { return it.markChanged(req) })
 }
 
 // SetGeneration raises the generation in force at this side. A leg of an older
@@ -157,34 +155,28 @@ func (a *Agent) SetGeneration(ctx context.Context, req homeward.GenerationReques
 
 // Hold is homeward.GroupMember's.
 func (a *Agent) Hold(ctx context.Context, req homeward.HoldRequest) (homeward.Done, error) {
-	_, l, err := a.findLeg("hold", req.Item)
-	if err != nil {
-		return homeward.Done{}, err
-	}
-	return homeward.Done{}, l.hold(ctx, req)
+	return homeward.Done{}, a.useLeg("hold", req.Item, func(l *leg) error { return l.hold(ctx, req) })
 }
 
 // CutHeld is homeward.GroupMember's. The guest writes again when it returns; the
 // report's position is complete when the cut is spooled.
-func (a *Agent) CutHeld(ctx context.Context, req homeward.HoldRequest) (homeward.CutReport, error) {
-	_, l, err := a.findLeg("cut held", req.Item)
-	if err != nil {
-		return homeward.CutReport{}, err
-	}
-	c, err := l.cutHeld(ctx, req.Token)
-	if err != nil {
-		return homeward.CutReport{}, err
-	}
-	return c.report(), nil
+func (a *Agent) CutHeld(ctx context.Context, req homeward.HoldRequest) (rep homeward.CutReport, err error) {
+	err = a.useLeg("cut held", req.Item, func(l *leg) error {
+		c, err := l.cutHeld(ctx, req.Token)
+		if err == nil {
+			rep = c.report()
+		}
+		return err
+	})
+	return rep, err
 }
 
 // ReleaseHold is homeward.GroupMember's.
 func (a *Agent) ReleaseHold(_ context.Context, req homeward.HoldRequest) (homeward.Done, error) {
-	_, l, err := a.findLeg("release hold", req.Item)
-	if err == nil {
+	return homeward.Done{}, a.useLeg("release hold", req.Item, func(l *leg) error {
 		l.releaseHold(req.Token)
-	}
-	return homeward.Done{}, err
+		return nil
+	})
 }
 
 // Freeze is homeward.Prover's. While it lasts no other cut is made.
@@ -206,22 +198,19 @@ func (a *Agent) Unfreeze(_ context.Context, req homeward.ItemRequest) (homeward.
 }
 
 // Digest is homeward.Prover's.
-func (a *Agent) Digest(ctx context.Context, req homeward.DigestRequest) (homeward.DigestReport, error) {
-	it, err := a.findOpen("digest", req.Item)
-	if err != nil {
-		return homeward.DigestReport{}, err
-	}
-	disk := slices.IndexFunc(it.snapshot().Request.Machine.Disks, func(d homeward.Disk) bool { return d.ID == req.Disk })
-	if disk < 0 {
-		return homeward.DigestReport{}, homeward.Errorf("digest", homeward.Invalid, "disk", "name a disk of the machine", "no disk %q", req.Disk)
-	}
-	it.mu.Lock()
-	disks := it.disks
-	it.mu.Unlock()
-	if disk >= len(disks) {
-		return homeward.DigestReport{}, errUnknown("digest", it.id)
-	}
-	return it.proof.digest(ctx, req, disk, disks[disk])
+func (a *Agent) Digest(ctx context.Context, req homeward.DigestRequest) (rep homeward.DigestReport, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(a.host.ctx, cancel)() // Close does not wait for a whole disk to be read
+	err = a.useOpen("digest", req.Item, func(it *item) (err error) {
+		disk := slices.IndexFunc(it.snapshot().Request.Machine.Disks, func(d homeward.Disk) bool { return d.ID == req.Disk })
+		if disk < 0 {
+			return homeward.Errorf("digest", homeward.Invalid, "disk", "name a disk of the machine", "no disk %q", req.Disk)
+		}
+		rep, err = it.proof.digest(ctx, req, disk, it.disks[disk])
+		return err
+	})
+	return rep, err
 }
 
 // watchRPO keeps the alarm about the age of the newest applied point.

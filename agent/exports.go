@@ -8,7 +8,6 @@ import (
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/block"
-	"github.com/homeward-dr/homeward/capture"
 	"github.com/homeward-dr/homeward/nbd"
 )
 
@@ -37,7 +36,7 @@ func (it *item) export() error {
 			Disk:        it.machine.Disk(i),
 			Exclusive:   true,
 			Description: fmt.Sprintf("disk %s of %s", d.ID, it.rec.Request.Machine.Name),
-			Contexts:    map[string]nbd.Context{dirtyContext: dirtyExtents{machine: it.machine, disk: i}},
+			Contexts:    map[string]nbd.Context{dirtyContext: dirtyExtents{changed: it.changedNow(i)}},
 		})
 		if err != nil && homeward.KindOf(err) != homeward.Exists {
 			return err
@@ -88,19 +87,28 @@ func (h *host) uri(export string) string {
 	return u.String()
 }
 
-// dirtyExtents is the map of a disk as a meta context.
+// changedNow tells what is not applied, for as long as the capture that is open
+// now is.
+func (it *item) changedNow(disk int) func() *block.Map {
+	machine, backlog := it.machine, it.backlog
+	return func() *block.Map {
+		m := machine.Dirty(disk)
+		m.Or(machine.Suspect(disk))
+		m.Or(backlog.of(disk))
+		return m
+	}
+}
+
+// dirtyExtents shows a map as a meta context.
 type dirtyExtents struct {
-	machine *capture.Machine
-	disk    int
+	changed func() *block.Map
 }
 
 // Extents of the map as of now; flag 1 is dirty.
 func (d dirtyExtents) Extents(off, n int64) iter.Seq2[nbd.Extent, error] {
 	return func(yield func(nbd.Extent, error) bool) {
-		m := d.machine.Dirty(d.disk)
-		m.Or(d.machine.Suspect(d.disk))
 		end := off + n
-		for run := range m.Runs(off / block.Size) {
+		for run := range d.changed().Runs(off / block.Size) {
 			from, to := max(run.Start*block.Size, off), min((run.Start+run.Count)*block.Size, end)
 			if from >= end {
 				break

@@ -100,10 +100,10 @@ func (it *item) raiseFenced(g homeward.Generation) {
 // distrust makes every block suspect: the replica is not in a state that the map
 // was kept against.
 func (it *item) distrust(cause error) {
-	it.alarms.raiseError(alarmElsewhere, cause)
 	if err := it.suspectAll(cause.Error()); err != nil {
 		it.host.cfg.Log.Error("map cannot be made suspect", "item", it.id, "error", err)
 	}
+	it.alarms.raiseError(alarmElsewhere, cause)
 }
 
 func (it *item) suspectAll(why string) error {

@@ -69,7 +69,7 @@ func (it *item) release(ctx context.Context, g homeward.Generation) error {
 	it.halt()
 	it.proof.end()
 	err := it.shut(ctx)
-	it.alarms = newAlarms(it.host.cfg.Now)
+	it.alarms.reset()
 	return homeward.Wrap(errors.Join(err, it.sweep()), "release", string(it.id))
 }
 

@@ -32,8 +32,9 @@ type item struct {
 	host *host
 	id   homeward.ItemID
 
-	calls sync.Mutex // held through a call that changes the state
-	halt  func()     // ends keep and waits for it; guarded by calls
+	calls sync.Mutex   // held through a call that changes the state
+	halt  func()       // ends keep and waits for it; guarded by calls
+	use   sync.RWMutex // held for reading by calls that use what is open; shut waits for them
 
 	alarms   *alarms
 	complete atomic.Bool // record.Complete
@@ -122,11 +123,15 @@ func (it *item) keep(ctx context.Context) {
 		return
 	}
 	it.host.cfg.Log.Error("replication stopped", "item", it.id, "error", err)
-	if in, ok := errors.AsType[*homeward.FencedError](err); ok {
-		it.fence(ctx, in.InForce)
-	} else {
+	if homeward.KindOf(err) != homeward.Fenced {
 		it.distrust(err)
+		return
 	}
+	var g homeward.Generation // zero when it was not told: then it is asked for at the next start
+	if in, ok := errors.AsType[*homeward.FencedError](err); ok {
+		g = in.InForce
+	}
+	it.fence(ctx, g)
 }
 
 // resume brings the item as far as its record says: disks open, exported if the
@@ -248,8 +253,22 @@ func (it *item) openCapture(ctx context.Context, req homeward.CaptureRequest) (*
 	})
 }
 
-// shut closes what open opened. Nothing may use it any more.
+// using keeps what is open from being closed until done is called; nil: nothing is.
+func (it *item) using() (done func()) {
+	it.use.RLock()
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	if !it.opened {
+		it.use.RUnlock()
+		return nil
+	}
+	return it.use.RUnlock
+}
+
+// shut closes what open opened. keep must not run.
 func (it *item) shut(ctx context.Context) error {
+	it.use.Lock()
+	defer it.use.Unlock()
 	it.mu.Lock()
 	machine, disks, chain := it.machine, it.disks, it.chain
 	it.machine, it.disks, it.chain, it.leg, it.opened, it.exported = nil, nil, nil, nil, false, false

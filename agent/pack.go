@@ -14,6 +14,8 @@ const (
 	deltaReads = 64 << 20 // disk bytes at which it is closed though most are zero
 	readBlocks = 256      // read at a time: 1 MiB
 	inFlight   = 3        // deltas of one item being put
+
+	deltaFraming = 256 << 10 // room beside the blocks, mostly enough
 )
 
 // parcel is one delta in memory on its way to the sink.
@@ -43,11 +45,13 @@ func newBuffers() buffers {
 	return b
 }
 
-func (b buffers) take(ctx context.Context) (*bytes.Buffer, error) {
+// take waits for one with room for need bytes. Memory that is much larger than
+// that is let go: after a bulk, an item at rest keeps little.
+func (b buffers) take(ctx context.Context, need int) (*bytes.Buffer, error) {
 	select {
 	case buf := <-b:
-		if buf == nil {
-			buf = new(bytes.Buffer)
+		if buf == nil || buf.Cap() < need || buf.Cap() > 4*need {
+			buf = bytes.NewBuffer(make([]byte, 0, need))
 		}
 		buf.Reset()
 		return buf, nil
@@ -140,7 +144,7 @@ func (k *packer) begin(ctx context.Context, c *cutting) error {
 	if k.open != nil {
 		return nil
 	}
-	body, err := k.buffers.take(ctx)
+	body, err := k.buffers.take(ctx, int(min(c.bytes, deltaBytes+readBlocks*block.Size))+deltaFraming)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 // report tells how an item stands.
 func (it *item) report() homeward.CaptureReport {
 	it.mu.Lock()
-	r, l, opened := it.rec, it.leg, it.opened
+	r, l := it.rec, it.leg
 	rep := homeward.CaptureReport{Item: it.id, Generation: r.InForce, State: r.State, Complete: r.Complete}
 	if r.State == homeward.CaptureRunning && !it.exported {
 		rep.State = homeward.CaptureHeld
@@ -24,10 +24,12 @@ func (it *item) report() homeward.CaptureReport {
 			URI: it.host.uri(exportName(it.id, d.ID, r.Request.Generation))})
 	}
 	rep.Clients = it.clients()
-	if opened {
+	done := it.using()
+	if done != nil {
 		it.figures(&rep)
+		done()
 	}
-	rep.Phase = it.phase(rep, l, opened)
+	rep.Phase = it.phase(rep, l, done != nil)
 	if l != nil {
 		l.report(&rep)
 		if limit := r.Request.Policy.RPOThreshold; limit > 0 {

@@ -47,17 +47,17 @@ func (w *target) Put(ctx context.Context, item homeward.ItemID, body io.Reader) 
 	if err != nil {
 		return homeward.Ack{}, err
 	}
-	ack, err := w.Twin.Put(ctx, item, bytes.NewReader(data))
+	p, d, err := decode(data)
 	if err != nil {
-		return ack, err
+		return homeward.Ack{}, err
 	}
-	content, mark, err := decode(data)
+	w.set(func() { w.deltas[p] = d }) // before it is applied: whoever sees it applied finds it here
+	ack, err := w.Twin.Put(ctx, item, bytes.NewReader(data))
 	if err != nil {
 		return ack, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.deltas[ack.Position] = taken{mark, content}
 	if w.lie != nil {
 		w.lie(&ack)
 	}
@@ -80,23 +80,24 @@ func (w *target) set(change func()) {
 	change()
 }
 
-func decode(data []byte) (shiptest.Content, homeward.Mark, error) {
+func decode(data []byte) (homeward.Position, taken, error) {
+	none := homeward.Position{}
 	dec, err := delta.NewDecoder(bytes.NewReader(data), delta.Limits{MaxStored: homeward.MaxDelta})
 	if err != nil {
-		return nil, homeward.Mark{}, err
+		return none, taken{}, err
 	}
 	content := shiptest.Content{}
 	for {
 		f, err := dec.Next()
 		if err == io.EOF {
-			return content, dec.Trailer().Mark, nil
+			return dec.Header().Position(dec.Trailer()), taken{dec.Trailer().Mark, content}, nil
 		}
 		if err != nil {
-			return nil, homeward.Mark{}, err
+			return none, taken{}, err
 		}
 		plain, err := f.Plain(nil)
 		if err != nil {
-			return nil, homeward.Mark{}, err
+			return none, taken{}, err
 		}
 		for run, part := range f.Split(plain) {
 			for i := range run.Count {

@@ -177,7 +177,7 @@ func (s *session) acknowledge(p *parcel, ack homeward.Ack) error {
 	s.progressed = true
 	ended, spooled := c.ended, c.packed && c.unacked == 0
 	s.mu.Unlock()
-	if !ended {
+	if !ended && !c.whole {
 		for _, b := range p.blocks {
 			c.cut.Shipped(b.disk, b.run.Start, b.run.Count)
 		}
