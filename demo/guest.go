@@ -10,9 +10,10 @@ import (
 	"github.com/homeward-dr/homeward/site/local/records"
 )
 
-// listener follows a machine's console: what it found when it started and which
-// records it was told are durable, with the time each line arrived.
-type listener struct {
+// Console follows what a machine says: what it found when it started and which
+// records it was told are durable, with the time each line arrived. Methods may be
+// called concurrently.
+type Console struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 
@@ -21,9 +22,8 @@ type listener struct {
 	found   *records.Found
 	readyAt time.Time
 	acked   uint64
-	ackedAt time.Time
 	history []ack // newest last, bounded
-	faults  []string
+	other   []string
 }
 
 type ack struct {
@@ -31,51 +31,71 @@ type ack struct {
 	at  time.Time
 }
 
-const maxHistory = 200_000
+const (
+	maxHistory = 200_000
+	maxOther   = 200 // lines that are no records
+)
 
-// listen follows a console from where it is now.
-func listen(ctx context.Context, console string, from int64) *listener {
+// Listen follows a console file from an offset on, until Stop.
+func Listen(ctx context.Context, console string, from int64) *Console {
 	ctx, cancel := context.WithCancel(ctx)
-	l := &listener{cancel: cancel, changed: make(chan struct{})}
-	l.done.Add(1)
-	go func() {
-		defer l.done.Done()
-		_, err := local.Follow(ctx, console, from, func(line string) bool { l.line(line); return false })
+	c := &Console{cancel: cancel, changed: make(chan struct{})}
+	c.done.Go(func() {
+		_, err := local.Follow(ctx, console, from, func(line string) bool { c.line(line); return false })
 		if err != nil && ctx.Err() == nil {
-			l.mu.Lock()
-			l.faults = append(l.faults, err.Error())
-			l.mu.Unlock()
+			c.line("console cannot be read: " + err.Error())
 		}
-	}()
-	return l
+	})
+	return c
 }
 
-func (l *listener) line(s string) {
+// Hear follows the console of the item's machine at a place.
+func (st *Stage) Hear(ctx context.Context, p *Place, from int64) (*Console, error) {
+	m, err := p.Site.Machine(ctx, st.Item.Refs[p.Name])
+	if err != nil {
+		return nil, err
+	}
+	return Listen(ctx, m.Console, from), nil
+}
+
+// Said is how much the item's machine has said at a place so far, in bytes; 0
+// where it is not known.
+func (st *Stage) Said(ctx context.Context, p *Place) int64 {
+	m, err := p.Site.Machine(ctx, st.Item.Refs[p.Name])
+	if err != nil {
+		return 0
+	}
+	return fileSize(m.Console)
+}
+
+func (c *Console) line(s string) {
 	now := time.Now()
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if n, ok := records.ParseAck(s); ok {
-		l.acked, l.ackedAt = n, now
-		l.history = append(l.history, ack{n, now})
-		if len(l.history) > maxHistory {
-			l.history = l.history[maxHistory/2:]
+		c.acked = n
+		c.history = append(c.history, ack{n, now})
+		if len(c.history) > maxHistory {
+			c.history = c.history[maxHistory/2:]
 		}
-		if l.readyAt.IsZero() {
-			l.readyAt = now
+		if c.readyAt.IsZero() {
+			c.readyAt = now
 		}
 	} else if f, ok := records.ParseVerify(s); ok {
-		l.found = &f
+		c.found = &f
+	} else if len(c.other) < maxOther {
+		c.other = append(c.other, s)
 	}
-	close(l.changed)
-	l.changed = make(chan struct{})
+	close(c.changed)
+	c.changed = make(chan struct{})
 }
 
 // until waits for a condition on what was heard.
-func (l *listener) until(ctx context.Context, what string, ok func(*listener) bool) error {
+func (c *Console) until(ctx context.Context, what string, ok func(*Console) bool) error {
 	for {
-		l.mu.Lock()
-		done, changed := ok(l), l.changed
-		l.mu.Unlock()
+		c.mu.Lock()
+		done, changed := ok(c), c.changed
+		c.mu.Unlock()
 		if done {
 			return nil
 		}
@@ -87,28 +107,33 @@ func (l *listener) until(ctx context.Context, what string, ok func(*listener) bo
 	}
 }
 
-// running waits until the guest has verified its disks and made a record durable.
-func (l *listener) running(ctx context.Context) (records.Found, error) {
-	err := l.until(ctx, "its first durable record", func(l *listener) bool { return l.found != nil && !l.readyAt.IsZero() })
+// Running waits until the guest has verified its disks and made a record durable.
+func (c *Console) Running(ctx context.Context) (records.Found, error) {
+	err := c.until(ctx, "its first durable record", func(c *Console) bool { return c.found != nil && !c.readyAt.IsZero() })
 	if err != nil {
 		return records.Found{}, err
 	}
-	return *l.found, nil
+	return *c.found, nil
 }
 
-// last is the newest record announced, and since when.
-func (l *listener) last() (uint64, time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.acked, l.ackedAt
+// Until waits until record seq has been announced as durable.
+func (c *Console) Until(ctx context.Context, seq uint64) error {
+	return c.until(ctx, "more records", func(c *Console) bool { return c.acked >= seq })
 }
 
-// since is how long before t the first record after seq was announced: the age of
+// Last is the newest record announced.
+func (c *Console) Last() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.acked
+}
+
+// Since is how long before t the first record after seq was announced: the age of
 // what a recovery up to seq lost. Zero: nothing was announced after it.
-func (l *listener) since(seq uint64, t time.Time) time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, a := range l.history {
+func (c *Console) Since(seq uint64, t time.Time) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range c.history {
 		if a.seq > seq {
 			return t.Sub(a.at)
 		}
@@ -116,7 +141,40 @@ func (l *listener) since(seq uint64, t time.Time) time.Duration {
 	return 0
 }
 
-func (l *listener) stop() {
-	l.cancel()
-	l.done.Wait()
+// AckedBy is the newest record that had been announced at t.
+func (c *Console) AckedBy(t time.Time) (seq uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range c.history {
+		if a.at.After(t) {
+			break
+		}
+		seq = a.seq
+	}
+	return seq
+}
+
+// Pause is the longest time between two records announced since t.
+func (c *Console) Pause(t time.Time) (longest time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := 1; i < len(c.history); i++ {
+		if a := c.history[i]; a.at.After(t) {
+			longest = max(longest, a.at.Sub(c.history[i-1].at))
+		}
+	}
+	return longest
+}
+
+// Other are the first lines that announced no record.
+func (c *Console) Other() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]string(nil), c.other...)
+}
+
+// Stop ends following.
+func (c *Console) Stop() {
+	c.cancel()
+	c.done.Wait()
 }

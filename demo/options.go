@@ -23,6 +23,8 @@ type Options struct {
 	LinkDelay  time.Duration // one way
 	Point      string        // "latest", or how long before the loss: "-30s"
 	Keep       bool          // leave it running at the end, until interrupted
+	Gap        time.Duration // of the guest between records; default 2 ms (qemu) or 5 ms (builtin)
+	Churn      int           // scratch blocks the guest overwrites for each record; default 8, negative: none
 }
 
 // complete fills in defaults and refuses what cannot be.
@@ -35,6 +37,9 @@ func (o *Options) complete() error {
 	}
 	if o.DiskSize < 64<<20 || o.DiskSize%4096 != 0 {
 		return bad("--disk-size", "give at least 64MiB, a multiple of 4 KiB", "%d bytes", o.DiskSize)
+	}
+	if o.Churn == 0 {
+		o.Churn = 8
 	}
 	if o.LinkMbit < 0 || o.LinkMbit > 100_000 {
 		return bad("--link-mbit", "give 1 to 100000, or 0 for no limit", "%d", o.LinkMbit)
@@ -65,6 +70,12 @@ func (o *Options) complete() error {
 		}
 	default:
 		return bad("--guest", `give "qemu", "builtin" or "auto"`, "%q", o.Guest)
+	}
+	if o.Gap == 0 {
+		o.Gap = 5 * time.Millisecond
+		if o.Guest == string(local.GuestQEMU) {
+			o.Gap = 2 * time.Millisecond
+		}
 	}
 	return nil
 }

@@ -52,6 +52,9 @@ type Place struct {
 
 // Build makes both sites and starts their roles.
 func Build(ctx context.Context, o Options) (_ *Stage, err error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
 	st := &Stage{o: o, Dir: o.Dir}
 	if st.Dir == "" {
 		if st.Dir, err = os.MkdirTemp("", "homeward-demo-"); err != nil {
@@ -150,8 +153,9 @@ func (st *Stage) newPlace(name string) (*Place, error) {
 	p.Process = st.role("process-server", "ps-"+name, true)
 	p.Target = st.role("master-target", "mt-"+name, true)
 	cfg := local.Config{Name: name, Dir: filepath.Join(st.Dir, "site-"+name), Datastores: []string{filepath.Join(st.Dir, "disks-"+name)},
-		Guest: local.Guest(st.o.Guest), Kernel: st.o.kernel(), Initrd: st.o.initrd(), Append: "gap_ms=2 churn=8",
-		Workload: []string{st.o.Executable, "workload", "--gap", "5ms", "--churn", "8"}, Tied: true, Log: st.log}
+		Guest: local.Guest(st.o.Guest), Kernel: st.o.kernel(), Initrd: st.o.initrd(),
+		Append:   fmt.Sprintf("gap_ms=%d churn=%d", st.o.Gap.Milliseconds(), st.o.Churn),
+		Workload: []string{st.o.Executable, "workload", "--gap", st.o.Gap.String(), "--churn", fmt.Sprint(st.o.Churn)}, Tied: true, Log: st.log}
 	var err error
 	p.Site, err = local.Open(cfg)
 	return p, err

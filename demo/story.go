@@ -16,7 +16,7 @@ type story struct {
 	*Stage
 	screen *screen
 	report *Report
-	guest  *listener // of the machine where it runs now
+	guest  *Console  // of the machine where it runs now
 	lost   time.Time // when the home site was lost
 	before uint64    // newest record announced before that
 }
@@ -42,7 +42,7 @@ func Run(ctx context.Context, o Options, out io.Writer, quiet bool) (report Repo
 	s := &story{Stage: st, screen: scr, report: &report}
 	defer func() {
 		if s.guest != nil {
-			s.guest.stop()
+			s.guest.Stop()
 		}
 	}()
 	err = s.play(ctx)
@@ -102,22 +102,20 @@ func (s *story) protect(ctx context.Context) error {
 // returns what the guest found when it started.
 func (s *story) hear(ctx context.Context, p *Place, from int64) (records.Found, error) {
 	if s.guest != nil {
-		s.guest.stop()
+		s.guest.Stop()
 	}
-	m, err := p.Site.Machine(ctx, s.Item.Refs[p.Name])
-	if err != nil {
+	var err error
+	if s.guest, err = s.Hear(ctx, p, from); err != nil {
 		return records.Found{}, err
 	}
-	s.guest = listen(ctx, m.Console, from)
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	return s.guest.running(ctx)
+	return s.guest.Running(ctx)
 }
 
 // writeFor lets the guest write until it made n more records durable.
 func (s *story) writeFor(ctx context.Context, n uint64) error {
-	first, _ := s.guest.last()
-	return s.guest.until(ctx, "more records", func(l *listener) bool { return l.acked >= first+n })
+	return s.guest.Until(ctx, s.guest.Last()+n)
 }
 
 func (s *story) work(ctx context.Context) error {
@@ -148,7 +146,7 @@ func (s *story) loseHome(ctx context.Context) error {
 	})
 	// What the dead guest still had on its way to the console has arrived by the time
 	// its process is gone; nothing is announced after that.
-	s.before, _ = s.guest.last()
+	s.before = s.guest.Last()
 	return err
 }
 
@@ -171,7 +169,7 @@ func (s *story) failOver(ctx context.Context) error {
 		s.guest = nil
 		found, err := s.hear(ctx, s.Away, 0)
 		s.report.RTOSeconds = time.Since(began).Seconds()
-		old.stop()
+		old.Stop()
 		if err != nil {
 			return err
 		}
@@ -181,13 +179,13 @@ func (s *story) failOver(ctx context.Context) error {
 }
 
 // judgeFailover says what was lost, and refuses what must not happen.
-func (s *story) judgeFailover(found records.Found, old *listener) error {
+func (s *story) judgeFailover(found records.Found, old *Console) error {
 	if found.Bad != 0 {
 		return homeward.Errorf("judge failover", homeward.Corrupt, "guest", "keep the demo's directory and report this", "%d records are damaged or out of order", found.Bad)
 	}
 	if found.Last < s.before {
 		s.report.RPORecords = s.before - found.Last
-		s.report.RPOSeconds = old.since(found.Last, s.lost).Seconds()
+		s.report.RPOSeconds = old.Since(found.Last, s.lost).Seconds()
 	}
 	s.screen.say("    up again after %.2f s; of %d durable records %d were lost (%.2f s)", s.report.RTOSeconds, s.before, s.report.RPORecords, s.report.RPOSeconds)
 	return nil
@@ -291,11 +289,7 @@ func (s *story) prove(ctx context.Context) (proof homeward.Proof, err error) {
 
 func (s *story) failBack(ctx context.Context) error {
 	_, err := s.chapter(ctx, "Fail back to home, planned", 5*time.Minute, func(ctx context.Context) error {
-		home, err := s.Home.Site.Machine(ctx, s.Item.Refs["home"])
-		if err != nil {
-			return err
-		}
-		from := fileSize(home.Console) // what the machine said before its site was lost
+		from := s.Said(ctx, s.Home) // before its site was lost
 		began := time.Now()
 		if err := s.Item.FailOverPlanned(ctx, homeward.Position{}); err != nil {
 			return err
@@ -304,8 +298,8 @@ func (s *story) failBack(ctx context.Context) error {
 		s.guest = nil
 		found, err := s.hear(ctx, s.Home, from)
 		s.report.FailbackSeconds = time.Since(began).Seconds()
-		said, _ := old.last()
-		old.stop()
+		said := old.Last()
+		old.Stop()
 		if err != nil {
 			return err
 		}

@@ -47,7 +47,7 @@ func (h *hasher) Hashes(ctx context.Context, level int, index, count int64) ([]b
 // compareSuspects finds which suspect blocks differ between the running side's
 // live disk and the standby side's replica, and the bytes read for it. A block
 // written meanwhile is in the capture's map already, so no cut is needed.
-func (it *Item) compareSuspects(ctx context.Context, set differences, tell func(homeward.Progress)) (found []homeward.DiskChanges, read int64, err error) {
+func (it *Item) compareSuspects(ctx context.Context, set *differences, tell func(homeward.Progress)) (found []homeward.DiskChanges, read int64, err error) {
 	var done, total int64
 	for i := range set.disks {
 		total += set.disks[i].suspect.Count() * homeward.BlockSize

@@ -27,8 +27,8 @@ type diskDifferences struct {
 
 // differences collects the maps. With final set, the old side is handed over
 // first, so that its map can not grow any more.
-func (it *Item) differences(ctx context.Context, final bool) (differences, error) {
-	set := differences{oldSide: homeward.Exact}
+func (it *Item) differences(ctx context.Context, final bool) (*differences, error) {
+	set := &differences{oldSide: homeward.Exact}
 	for _, d := range it.Machine.Disks {
 		n := d.Blocks()
 		set.disks = append(set.disks, diskDifferences{disk: d, old: block.NewMap(n), undone: block.NewMap(n),

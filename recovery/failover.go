@@ -10,11 +10,21 @@ import (
 // side is taken to be lost: it is not asked for anything. What it wrote after the
 // point stays in maps, for the way back.
 func (it *Item) FailOver(ctx context.Context, point homeward.Position) error {
-	if err := it.require("fail over", Protected); err != nil {
+	const op = "fail over"
+	if err := it.mayRaise(op, point); err != nil {
 		return err
 	}
 	it.Planned = false
-	return it.runStandby(ctx, point)
+	return it.raiseStandby(ctx, it.begin(op, point), point)
+}
+
+// mayRaise allows an operation on a protected item, and again while it is
+// unfinished.
+func (it *Item) mayRaise(op string, point homeward.Position) error {
+	if it.resumes(op, point) {
+		return it.require(op, Protected, FailedOver)
+	}
+	return it.require(op, Protected)
 }
 
 // FailOverPlanned shuts the running side down first, ships its last writes and
@@ -22,31 +32,30 @@ func (it *Item) FailOver(ctx context.Context, point homeward.Position) error {
 // seeds call failback when the standby side is the original one. With a point
 // given, that older state is booted instead; the newer one is still there.
 func (it *Item) FailOverPlanned(ctx context.Context, point homeward.Position) error {
-	if err := it.require("fail back", Protected); err != nil {
+	const op = "fail back"
+	if err := it.mayRaise(op, point); err != nil {
 		return err
 	}
-	err := it.step(ctx, "shut down running side", func(func(homeward.Progress)) error { return it.shutdown(ctx, it.Running, true) })
-	if err != nil {
-		return err
+	next := it.begin(op, point)
+	err := it.once(ctx, "shut down running side", func(func(homeward.Progress)) error { return it.shutdown(ctx, it.Running, true) })
+	if err == nil {
+		err = it.once(ctx, "ship last writes", func(func(homeward.Progress)) error {
+			last, err := it.Running.Agent.Drain(ctx, homeward.DrainRequest{Item: it.ID(), Stopped: true})
+			it.list.drained = last.Position
+			return err
+		})
 	}
-	var last homeward.CutReport
-	err = it.step(ctx, "ship last writes", func(func(homeward.Progress)) (err error) {
-		last, err = it.Running.Agent.Drain(ctx, homeward.DrainRequest{Item: it.ID(), Stopped: true})
-		return err
-	})
+	if err == nil {
+		err = it.once(ctx, "hand over", func(func(homeward.Progress)) error {
+			_, err := it.Running.Agent.Handover(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: next})
+			return err
+		})
+	}
 	if err != nil {
 		return err
 	}
 	if point.IsZero() {
-		point = last.Position
-	}
-	next := it.Generation.Next()
-	err = it.step(ctx, "hand over", func(func(homeward.Progress)) error {
-		_, err := it.Running.Agent.Handover(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: next})
-		return err
-	})
-	if err != nil {
-		return err
+		point = it.list.drained
 	}
 	it.Planned = true
 	return it.raiseStandby(ctx, next, point)
@@ -55,10 +64,11 @@ func (it *Item) FailOverPlanned(ctx context.Context, point homeward.Position) er
 // ChangePoint runs the failed-over machine from another point instead. What it
 // wrote so far is dropped with its overlay.
 func (it *Item) ChangePoint(ctx context.Context, point homeward.Position) error {
-	if err := it.require("change point", FailedOver); err != nil {
+	const op = "change point"
+	if err := it.require(op, FailedOver); err != nil {
 		return err
 	}
-	next := it.Generation.Next()
+	next := it.begin(op, point)
 	if err := it.retireStandby(ctx, next); err != nil {
 		return err
 	}
@@ -91,32 +101,34 @@ func (it *Item) Commit(ctx context.Context) error {
 // Cancel gives a failover up before it is committed: the overlay is dropped, and
 // the side that ran before runs and replicates again from where it stood.
 func (it *Item) Cancel(ctx context.Context) error {
-	if err := it.require("cancel failover", FailedOver); err != nil {
+	const op = "cancel failover"
+	if err := it.require(op, FailedOver); err != nil {
 		return err
 	}
-	next := it.Generation.Next()
-	if err := it.retireStandby(ctx, next); err != nil {
-		return err
+	next := it.begin(op, homeward.Position{})
+	err := it.retireStandby(ctx, next)
+	if err == nil {
+		err = it.once(ctx, "drop overlay", func(func(homeward.Progress)) error {
+			replica, err := it.Standby.Target.CancelFailOver(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: next})
+			it.list.drained = replica.Applied
+			return err
+		})
 	}
-	var replica homeward.ReplicaReport
-	err := it.step(ctx, "drop overlay", func(func(homeward.Progress)) (err error) {
-		replica, err = it.Standby.Target.CancelFailOver(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: next})
-		return err
-	})
+	if err == nil && !it.Planned { // it may still run under the old generation
+		err = it.once(ctx, "hand over running side", func(func(homeward.Progress)) error {
+			if err := it.shutdown(ctx, it.Running, true); err != nil {
+				return err
+			}
+			_, err := it.Running.Agent.Handover(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: next})
+			return err
+		})
+	}
 	if err != nil {
 		return err
 	}
-	it.Generation, it.Base = next, replica.Applied
 	var report homeward.CaptureReport
 	err = it.step(ctx, "resume capture", func(func(homeward.Progress)) (err error) {
-		if !it.Planned { // it may still run under the old generation
-			if err = it.shutdown(ctx, it.Running, true); err != nil {
-				return err
-			}
-			if _, err = it.Running.Agent.Handover(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: next}); err != nil {
-				return err
-			}
-		}
+		it.Generation, it.Base = next, it.list.drained
 		if err = it.route(ctx, it.Running, it.Standby); err != nil {
 			return err
 		}
@@ -129,12 +141,9 @@ func (it *Item) Cancel(ctx context.Context) error {
 	}
 	if err == nil {
 		it.State = Protected
+		it.end()
 	}
 	return err
-}
-
-func (it *Item) runStandby(ctx context.Context, point homeward.Position) error {
-	return it.raiseStandby(ctx, it.Generation.Next(), point)
 }
 
 // raiseStandby serves the point at the standby side under a new generation,
@@ -164,21 +173,28 @@ func (it *Item) raiseStandby(ctx context.Context, next homeward.Generation, poin
 	if err != nil {
 		return err
 	}
-	return it.step(ctx, "boot machine", func(func(homeward.Progress)) error { return it.boot(ctx, it.Standby, report) })
+	err = it.step(ctx, "boot machine", func(func(homeward.Progress)) error { return it.boot(ctx, it.Standby, report) })
+	if err == nil {
+		it.end()
+	}
+	return err
 }
 
 // retireStandby stops the failed-over machine and gives up its capture.
 func (it *Item) retireStandby(ctx context.Context, next homeward.Generation) error {
-	err := it.step(ctx, "stop failed-over machine", func(func(homeward.Progress)) error { return it.shutdown(ctx, it.Standby, false) })
-	if err != nil {
-		return err
-	}
-	return it.step(ctx, "give up its capture", func(func(homeward.Progress)) error {
-		req := homeward.GenerationRequest{Item: it.ID(), Generation: next}
-		if _, err := it.Standby.Agent.Handover(ctx, req); err != nil {
+	req := homeward.GenerationRequest{Item: it.ID(), Generation: next}
+	err := it.once(ctx, "stop failed-over machine", func(func(homeward.Progress)) error { return it.shutdown(ctx, it.Standby, false) })
+	if err == nil {
+		err = it.once(ctx, "end its capture", func(func(homeward.Progress)) error {
+			_, err := it.Standby.Agent.Handover(ctx, req)
 			return err
-		}
-		_, err := it.Standby.Agent.Release(ctx, req)
-		return err
-	})
+		})
+	}
+	if err == nil {
+		err = it.once(ctx, "give up its capture", func(func(homeward.Progress)) error {
+			_, err := it.Standby.Agent.Release(ctx, req)
+			return err
+		})
+	}
+	return err
 }

@@ -37,14 +37,17 @@ type Item struct {
 	Standby    *Side
 	State      State
 	Generation homeward.Generation
-	Base       homeward.Position // where the leg in force began
-	Point      homeward.Point    // what was failed over to, while FailedOver or Committed
-	Planned    bool              // the running side was drained before the failover
-	View       homeward.View     // what the failed-over machine runs on
+	Next       homeward.Generation // raised at some roles perhaps, by an operation that has not ended; zero: none
+	Base       homeward.Position   // where the leg in force began
+	Point      homeward.Point      // what was failed over to, while FailedOver or Committed
+	Planned    bool                // the running side was drained before the failover
+	View       homeward.View       // what the failed-over machine runs on
 
 	Refs  map[string]homeward.Ref // the machine at each site, by side name
 	Watch func(Step)              // told of every step's begin and end; may be nil
 	Log   *slog.Logger
+
+	list unfinished
 }
 
 // New begins an item that is not yet protected.

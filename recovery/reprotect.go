@@ -36,21 +36,22 @@ func (it *Item) Reprotect(ctx context.Context) (Reversal, error) {
 	}
 	var rev Reversal
 	began := time.Now()
-	var set differences
-	before, err := it.Running.Agent.Report(ctx, homeward.ItemRequest{Item: it.ID()})
+	it.begin("reprotect", homeward.Position{})
+	err := it.once(ctx, "hand over old side", func(func(homeward.Progress)) (err error) {
+		if it.list.before, err = it.Running.Agent.Report(ctx, homeward.ItemRequest{Item: it.ID()}); err != nil {
+			return err
+		}
+		it.list.differ, err = it.differences(ctx, true)
+		return err
+	})
 	if err != nil {
 		return rev, err
 	}
-	err = it.step(ctx, "hand over old side", func(func(homeward.Progress)) (err error) {
-		set, err = it.differences(ctx, true)
-		rev.Estimate = set.estimate(it)
-		return err
-	})
-	if err == nil {
-		// The running side's agent holds the union durably before the old side may
-		// forget its part of it (I-0).
-		err = it.step(ctx, "join maps", func(func(homeward.Progress)) error { return it.mark(ctx, set.known(), false, 0) })
-	}
+	set := it.list.differ
+	rev.Estimate = set.estimate(it)
+	// The running side's agent holds the union durably before the old side may
+	// forget its part of it (I-0).
+	err = it.once(ctx, "join maps", func(func(homeward.Progress)) error { return it.mark(ctx, set.known(), false, 0) })
 	if err == nil {
 		err = it.step(ctx, "turn old side into replica", func(func(homeward.Progress)) error { return it.becomeReplica(ctx) })
 	}
@@ -58,8 +59,8 @@ func (it *Item) Reprotect(ctx context.Context) (Reversal, error) {
 		err = it.step(ctx, "start reverse replication", func(func(homeward.Progress)) error { return it.startReverse(ctx) })
 	}
 	if err == nil {
-		err = it.step(ctx, "check maps, compare suspect ranges", func(tell func(homeward.Progress)) error {
-			sampled, err := it.sample(ctx, &set)
+		err = it.once(ctx, "check maps, compare suspect ranges", func(tell func(homeward.Progress)) error {
+			sampled, err := it.sample(ctx, set)
 			if err != nil {
 				return err
 			}
@@ -67,9 +68,8 @@ func (it *Item) Reprotect(ctx context.Context) (Reversal, error) {
 			if err != nil {
 				return err
 			}
-			read += sampled
-			rev.FullReads = read
-			return it.mark(ctx, found, true, read)
+			it.list.fullReads = read + sampled
+			return it.mark(ctx, found, true, it.list.fullReads)
 		})
 	}
 	if err == nil {
@@ -78,9 +78,14 @@ func (it *Item) Reprotect(ctx context.Context) (Reversal, error) {
 	if err != nil {
 		return rev, err
 	}
-	it.State = Protected
+	rev.FullReads = it.list.fullReads
 	rev.Seconds = time.Since(began).Seconds()
-	return rev, it.account(ctx, before, &rev)
+	if err := it.account(ctx, it.list.before, &rev); err != nil {
+		return rev, err
+	}
+	it.State = Protected
+	it.end()
+	return rev, nil
 }
 
 // mark ORs blocks into the map of the running side's capture.
