@@ -43,7 +43,7 @@ func TestCLI_HelpAndVersion(t *testing.T) {
 	}
 	s.run("version").wants(0, "homeward ")
 	s.run("--json version").wants(0, `"protocol":1`)
-	s.run("").wants(0, "delta", "pki")
+	s.run("").wants(0, "agent", "process-server", "master-target", "delta", "pki")
 }
 
 func TestCLI_PKI(t *testing.T) {
@@ -111,7 +111,7 @@ func TestCLI_Delta(t *testing.T) {
 }
 
 func TestFaultHook(t *testing.T) {
-	for _, bad := range []string{"point:", "point:0", "point:-1", "point:x"} {
+	for _, bad := range []string{"point:", "point:0", "point:-1", "point:x", "[:1"} {
 		if _, err := faultHook(bad); homeward.KindOf(err) != homeward.Invalid {
 			t.Errorf("%q: %v", bad, err)
 		}
@@ -126,4 +126,9 @@ func TestFaultHook(t *testing.T) {
 	hook("other")
 	hook("other")
 	hook("undo") // only the second pass kills
+	if hook, err = faultHook("fs.sync *.undo:2"); err != nil {
+		t.Fatal(err)
+	}
+	hook("fs.sync 1.undo")
+	hook("fs.sync 1.tip")
 }

@@ -12,11 +12,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/block"
 	"github.com/homeward-dr/homeward/durable"
 	"github.com/homeward-dr/homeward/pki"
 	"github.com/homeward-dr/homeward/role"
 	"github.com/homeward-dr/homeward/ship"
 )
+
+// maxSocketPath is how many bytes the kernel takes as the path of a unix socket.
+// viewSocket and the agent's agent.sock are equally long.
+const maxSocketPath = 107
 
 // nodeFlags are the flags of every role.
 type nodeFlags struct {
@@ -25,7 +30,7 @@ type nodeFlags struct {
 	controller string
 	listen     string // only of roles with a data face
 	sockets    string
-	live       string // only of the agent
+	hasSockets bool
 	withParent bool
 }
 
@@ -41,6 +46,7 @@ func (f *nodeFlags) registerListen(cmd *cobra.Command) {
 }
 
 func (f *nodeFlags) registerSockets(cmd *cobra.Command) {
+	f.hasSockets = true
 	cmd.Flags().StringVar(&f.sockets, "sockets", "", "`directory` of the NBD sockets (default: DIR/sockets)")
 }
 
@@ -60,16 +66,29 @@ func (f *nodeFlags) validate() error {
 			return homeward.Errorf("read flags", homeward.Invalid, flag, "give host:port, such as 127.0.0.1:7443", "%w", err)
 		}
 	}
+	if !f.hasSockets {
+		return nil
+	}
 	if f.sockets == "" {
 		f.sockets = filepath.Join(f.dir, "sockets")
 	}
-	// The name of a unix socket has at most 107 bytes; an item and a disk are part of it.
-	abs, err := filepath.Abs(f.sockets)
+	var err error
+	f.sockets, err = socketDir(f.sockets)
+	return err
+}
+
+// socketDir makes the path absolute, because guests are told it, and refuses one
+// that the kernel has no room for.
+func socketDir(dir string) (string, error) {
+	abs, err := filepath.Abs(dir)
 	if err != nil {
-		return homeward.Errorf("read flags", homeward.Invalid, "--sockets", "give an absolute path", "%w", err)
+		return "", homeward.Errorf("read flags", homeward.Invalid, "--sockets", "give an absolute path", "%w", err)
 	}
-	f.sockets = abs
-	return nil
+	if len(filepath.Join(abs, viewSocket)) > maxSocketPath {
+		return "", homeward.Errorf("read flags", homeward.Invalid, "--sockets",
+			"give a directory with a shorter path", "%s: the path of a unix socket has at most %d bytes", abs, maxSocketPath)
+	}
+	return abs, nil
 }
 
 // node is a role's process as the role sees it.
@@ -78,6 +97,16 @@ type node struct {
 	id    *pki.Identity
 	log   *slog.Logger
 	fault func(point string) // nil: none
+	fs    durable.FS
+}
+
+// openers are the kinds of disk references this binary knows.
+func (n node) openers() block.Openers {
+	o := openers(n.id, n.log)
+	if n.fault != nil {
+		o = faultOpeners(o, n.fault)
+	}
+	return o
 }
 
 // opened is a role that has recovered its state and works.
@@ -192,7 +221,11 @@ func (c *command) newNode(want pki.Role, f nodeFlags) (node, error) {
 	if err != nil {
 		return node{}, err
 	}
-	return node{flags: f, id: id, log: c.logger().With("node", id.Peer().Name), fault: fault}, nil
+	n := node{flags: f, id: id, log: c.logger().With("node", id.Peer().Name), fault: fault, fs: durable.OS()}
+	if fault != nil {
+		n.fs = faultFS{n.fs, fault}
+	}
+	return n, nil
 }
 
 // onlyFrom authorizes deltas by the sender's role.

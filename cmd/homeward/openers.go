@@ -13,7 +13,8 @@ import (
 // requests fail: a restart of its server is a pause.
 const reconnectDeadline = 30 * time.Second
 
-// openers are the kinds of disk references this binary knows.
+// openers open files, devices and NBD exports. id may be nil: then there is no
+// NBD over TLS.
 func openers(id *pki.Identity, log *slog.Logger) block.Openers {
 	o := block.LocalOpeners()
 	remote := nbd.ClientOptions{ReconnectDeadline: reconnectDeadline, Log: log}

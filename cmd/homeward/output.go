@@ -11,6 +11,14 @@ func (c *command) printJSON(v any) error {
 	return e.Encode(v)
 }
 
+// printEither writes v as JSON with --json, else the rows as a table.
+func (c *command) printEither(v any, rows [][]any) error {
+	if c.json {
+		return c.printJSON(v)
+	}
+	return c.table(rows)
+}
+
 // table prints rows in columns, the first of them the heading.
 func (c *command) table(rows [][]any) error {
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)

@@ -96,16 +96,18 @@ type process struct {
 // is killed with the test.
 func (s *shell) start(line string) *process {
 	s.t.Helper()
-	p := s.launch(line)
-	if !p.ready.Ready {
+	var r ready
+	p := s.launchInto(line, &r)
+	if p.ready = r; !r.Ready {
 		<-p.done
 		s.t.Fatalf("homeward %s: ended before it was ready:\n%s", line, p.log)
 	}
 	return p
 }
 
-// launch is start for a process that may end before it is ready.
-func (s *shell) launch(line string) *process {
+// launchInto starts "homeward --json <line>" and reads the first document it
+// prints into first, which stays zero when the process ends before that.
+func (s *shell) launchInto(line string, first any) *process {
 	s.t.Helper()
 	p := &process{t: s.t, cmd: s.command(strings.Fields("--json " + line)...), done: make(chan struct{}), log: new(bytes.Buffer)}
 	p.cmd.Stderr = p.log
@@ -125,7 +127,7 @@ func (s *shell) launch(line string) *process {
 	begun.Add(1)
 	go func() {
 		defer close(p.done)
-		_ = json.NewDecoder(out).Decode(&p.ready) // an early end shows as not ready
+		_ = json.NewDecoder(out).Decode(first) // an early end leaves it zero
 		begun.Done()
 		_, _ = io.Copy(io.Discard, out)
 		_ = p.cmd.Wait() // its code is in ProcessState
