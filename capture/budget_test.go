@@ -2,7 +2,6 @@ package capture
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"sync"
 	"syscall"
@@ -131,52 +130,4 @@ func TestReadingAgainstOverwriting(t *testing.T) {
 		guests.Wait()
 		r.must(c.Demote())
 	}
-}
-
-// A write that the cut did not wait for counts in both epochs, and frozen readers
-// wait for it (I-2); the hold ends at its deadline all the same (I-1).
-func TestLateWrite(t *testing.T) {
-	r := newRig(t, 1<<20)
-	slow := newSlowDisk(r.disks[0])
-	r.kill()
-	slow.Disk = r.disks[0]
-	r.cfg.Disks = []block.Disk{slow}
-	r.cfg.FS = r.fs
-	m, err := Open(context.Background(), r.cfg)
-	r.must(err)
-	r.Machine = m
-	r.fill(0, 7, 1, 'a')
-	r.fill(0, 9, 1, 'a')
-	release := slow.block()
-	var guest sync.WaitGroup
-	guest.Go(func() {
-		if _, err := m.Disk(0).WriteAt(pattern(1, 'b'), 7*block.Size); err != nil {
-			t.Error(err)
-		}
-	})
-	<-slow.waiting
-	c := r.cut(CutOptions{})
-	if c.Late != 1 {
-		t.Errorf("%d late writes, want 1", c.Late)
-	}
-	wantRuns(t, "frozen", c.Map(0), block.Run{Start: 7, Count: 1}, block.Run{Start: 9, Count: 1})
-	if got := r.frozen(c, 0, 9); got[0] != 'a' {
-		t.Errorf("another block reads %q", got[0])
-	}
-	read := make(chan byte)
-	go func() { read <- r.frozen(c, 0, 7)[0] }()
-	select {
-	case b := <-read:
-		t.Errorf("the block of a write in flight was read: %q", b)
-		go func() { read <- b }()
-	default:
-	}
-	release()
-	if b := <-read; b != 'b' {
-		t.Errorf("frozen content is %q, want that of the late write", b)
-	}
-	guest.Wait()
-	r.must(c.Applied())
-	wantRuns(t, "the late write is dirty in the new epoch", r.Dirty(0), block.Run{Start: 7, Count: 1})
-	r.must(m.Close(context.Background()))
 }

@@ -50,6 +50,8 @@ type live struct {
 	mu   sync.Mutex
 	heap map[int64]bool // offsets of pages for which there was no room
 	full func(error)    // told about the first of them
+
+	reserve func(off int64) error // room for a page; a field so that tests take it away
 }
 
 // liveID is what must match for a live file to be believed.
@@ -116,6 +118,7 @@ func mapLive(path string, blocks int64, flag int, full func(error)) (*live, erro
 		return nil, durable.SystemError("open live map", path, err)
 	}
 	l := &live{path: path, file: f, heap: map[int64]bool{}, full: full}
+	l.reserve = l.fallocate
 	pages := pagesFor(blocks)
 	size := liveHeader + liveMaps*pages*pageBytes
 	if flag != 0 {
@@ -179,7 +182,7 @@ func (l *live) allot(off int64) *page {
 	return new(page)
 }
 
-func (l *live) reserve(off int64) error {
+func (l *live) fallocate(off int64) error {
 	err := unix.EINTR
 	for err == unix.EINTR {
 		e, ok := unix.Fallocate(int(l.file.Fd()), unix.FALLOC_FL_KEEP_SIZE, off, pageBytes).(unix.Errno)

@@ -159,31 +159,30 @@ func wantRuns(t *testing.T, what string, m *block.Map, want ...block.Run) {
 	}
 }
 
-// slowDisk holds writes back on demand.
+// slowDisk stops a write amid a sector, on demand.
 type slowDisk struct {
 	block.Disk
-	gate    atomic.Pointer[chan struct{}]
-	waiting chan int64 // offsets of writes that wait
-}
-
-func newSlowDisk(d block.Disk) *slowDisk {
-	return &slowDisk{Disk: d, waiting: make(chan int64, 1024)}
+	next    atomic.Pointer[chan struct{}] // where the next write waits
+	waiting chan struct{}                 // one does
 }
 
 func (d *slowDisk) WriteAt(p []byte, off int64) (int, error) {
-	if g := d.gate.Load(); g != nil {
-		d.waiting <- off
+	if g := d.next.Swap(nil); g != nil {
+		const part = 100
+		if n, err := d.Disk.WriteAt(p[:part], off); err != nil {
+			return n, err
+		}
+		d.waiting <- struct{}{}
 		<-*g
+		n, err := d.Disk.WriteAt(p[part:], off+part)
+		return n + part, err
 	}
 	return d.Disk.WriteAt(p, off)
 }
 
-// block makes writes wait from now on until the returned function is called.
+// block makes the next write stop until the returned function is called.
 func (d *slowDisk) block() (release func()) {
 	g := make(chan struct{})
-	d.gate.Store(&g)
-	return func() {
-		d.gate.Store(nil)
-		close(g)
-	}
+	d.next.Store(&g)
+	return func() { close(g) }
 }

@@ -56,7 +56,7 @@ func (m *Machine) writeStamp(state string) error {
 	for _, d := range m.disks {
 		ds := diskStamp{Size: d.size, Reasons: m.notes.suspect(d.index)}
 		if state == stampClean {
-			sum, err := sample(d.dev)
+			sum, err := sample(d.dev, d.size)
 			if err != nil {
 				return homeward.Wrap(err, "stamp", d.name())
 			}
@@ -68,10 +68,10 @@ func (m *Machine) writeStamp(state string) error {
 }
 
 // sample digests the parts of a disk that everybody who mounts it writes to
-// (partition tables, superblocks), and some others: about 500 KiB.
-func sample(d block.Disk) (string, error) {
+// (partition tables, superblocks), and some others, within its first size bytes:
+// about 500 KiB.
+func sample(d block.Disk, size int64) (string, error) {
 	const part, spots = 64 << 10, 64
-	size := d.Size()
 	ranges := [][2]int64{{0, part}, {1 << 20, part}, {size - part, part}}
 	rng := rand.New(rand.NewPCG(uint64(size), spots)) // the same places each time
 	for range spots {

@@ -162,7 +162,7 @@ func (d *disk) recover(state string, old diskStamp) (*found, error) {
 	if len(torn) > 0 {
 		return d.allSuspect(fmt.Sprintf("map damaged: %d pages of a checkpoint that was closed properly", len(torn))), nil
 	}
-	if why := d.foreign(state, old.Sample); why != "" {
+	if why := d.foreign(state, old); why != "" {
 		return d.allSuspect(why), nil
 	}
 	d.grown(f, old.Size)
@@ -242,15 +242,15 @@ func (d *disk) untrusted() (string, error) {
 }
 
 // foreign tells why a disk cannot be what was detached cleanly.
-func (d *disk) foreign(state, before string) string {
+func (d *disk) foreign(state string, old diskStamp) string {
 	if state != stampClean {
 		return ""
 	}
-	now, err := sample(d.dev)
+	now, err := sample(d.dev, old.Size)
 	if err != nil {
 		return "cannot read the disk: " + err.Error()
 	}
-	if now != before {
+	if now != old.Sample {
 		return "somebody wrote to the disk while it was detached"
 	}
 	return ""
