@@ -38,6 +38,7 @@ func toolErr(t testing.TB, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = t.TempDir() // fio leaves files where it runs
 	// nbdsh starts python3 by name, and its bindings belong to the system's.
 	cmd.Env = append(os.Environ(), "PATH=/usr/bin:"+os.Getenv("PATH"))
 	out, err := cmd.CombinedOutput()

@@ -22,8 +22,12 @@ type nobody struct{}
 
 func (nobody) sent() {}
 
-// holdBack is how many bytes an outbox keeps at most for a promised follower.
-const holdBack = 128 << 10
+// holdBackBytes and holdBackN are how much an outbox keeps at most for promised
+// followers: enough to save system calls, not so much that the peer runs dry.
+const (
+	holdBackBytes = 128 << 10
+	holdBackN     = 8
+)
 
 // maxVector is the most pieces handed to one system call.
 const maxVector = 512
@@ -70,7 +74,7 @@ func (o *outbox) post(p parcel, more bool) {
 	}
 	o.waiting = append(o.waiting, p)
 	o.held += len(p.head) + len(p.body)
-	if o.writing || more && o.held < holdBack {
+	if o.writing || more && o.held < holdBackBytes && len(o.waiting) < holdBackN {
 		o.mu.Unlock()
 		return
 	}

@@ -131,6 +131,19 @@ func (s *Server) list() []*served {
 	return slices.SortedFunc(maps.Values(s.exports), func(a, b *served) int { return strings.Compare(a.Name, b.Name) })
 }
 
+// Clients is how many clients are connected to an export now; 0 where there is none.
+func (s *Server) Clients(name string) int {
+	s.mu.Lock()
+	e := s.exports[name]
+	s.mu.Unlock()
+	if e == nil {
+		return 0
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.sessions)
+}
+
 // Serve accepts connections on l until ctx ends, l is closed, or Close; then it
 // closes l. Connections live on until Close.
 //

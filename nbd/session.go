@@ -18,10 +18,10 @@ const (
 	maxWorkers = 32
 	// inlineMax is the largest read or write that is carried out while its worker
 	// keeps the turn: for these a switch of goroutines costs more than the request.
-	inlineMax = 32 << 10
+	inlineMax = 2 << 20
 	// slowDisk is how long such a request may take. If one takes longer, the next
 	// handedOver requests are carried out side by side before inline is tried again.
-	slowDisk   = 100 * time.Microsecond
+	slowDisk   = 1000 * time.Microsecond
 	handedOver = 64
 )
 
@@ -63,6 +63,7 @@ func newSession(n *negotiation, e *served) *session {
 		s.contexts = n.contexts
 	}
 	s.in.stall = &s.reading
+	s.in.onWait(s.out.flush)
 	s.ctx, s.cancel = context.WithCancel(n.server.ctx)
 	return s
 }
@@ -172,7 +173,7 @@ func (s *session) doQuick(t *task) {
 	if time.Since(begun) > slowDisk {
 		s.hurried = handedOver
 	}
-	t.answer(s.in.buffered() >= requestSize)
+	t.answer(true) // kept back until there is nothing to read
 }
 
 // next reads a request, its payload included; nil when the session ends. Called
@@ -193,9 +194,6 @@ func (s *session) next() *task {
 
 // read is next without its bookkeeping. No task and no error: the client left.
 func (s *session) read() (*task, error) {
-	if s.in.buffered() < requestSize {
-		s.out.flush()
-	}
 	p, err := s.in.head(requestSize)
 	if err != nil {
 		return nil, quiet(s.broken("read request", err), err)
@@ -217,9 +215,6 @@ func (s *session) read() (*task, error) {
 	t := s.server.task(s, req, size)
 	if req.cmd != cmdWrite {
 		return t, nil
-	}
-	if s.in.buffered() < int(req.n) {
-		s.out.flush()
 	}
 	if t.buf != nil {
 		err = s.in.payload(t.buf.payload(size))

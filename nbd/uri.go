@@ -2,6 +2,7 @@ package nbd
 
 import (
 	"net"
+	"net/netip"
 	"net/url"
 	"strings"
 
@@ -64,6 +65,9 @@ func ParseURI(s string) (URI, error) {
 		return bad("use nbd+unix or nbds+unix", "socket is given with a TCP scheme")
 	}
 	host, port := u.Hostname(), u.Port()
+	if _, err := netip.ParseAddr(host); err != nil && strings.Contains(host, ":") {
+		return bad("write it like nbd://[::1]/export", "%q is no IPv6 address", host)
+	}
 	if host == "" {
 		host = "localhost"
 	}

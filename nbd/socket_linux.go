@@ -1,0 +1,80 @@
+package nbd
+
+import (
+	"io"
+	"net"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// socket reads a connection. Over a plain socket it fills two pieces of memory by
+// one system call, and calls idle only when there is nothing to read yet.
+type socket struct {
+	conn net.Conn
+	raw  syscall.RawConn // nil: conn is no plain socket
+	idle func()          // called before waiting; may be nil
+
+	// Of a read in progress.
+	vec  [2][]byte
+	n    int
+	err  error
+	step func(fd uintptr) bool
+}
+
+func newSocket(conn net.Conn) *socket {
+	s := &socket{conn: conn}
+	switch plain := conn.(type) {
+	case *net.UnixConn:
+		s.raw, _ = plain.SyscallConn() // fails only on an invalid connection, whose reads fail too
+	case *net.TCPConn:
+		s.raw, _ = plain.SyscallConn()
+	}
+	s.step = s.try
+	return s
+}
+
+// read reads at least one byte into p, and then into over, as much as is there.
+// p is not empty. At the end of the stream the error is io.EOF.
+func (s *socket) read(p, over []byte) (int, error) {
+	if s.raw == nil {
+		if s.idle != nil {
+			s.idle()
+		}
+		return s.conn.Read(p)
+	}
+	s.vec = [2][]byte{p, over}
+	err := s.raw.Read(s.step)
+	s.vec = [2][]byte{}
+	switch {
+	case err != nil:
+		return 0, err
+	case s.err != nil:
+		return 0, os.NewSyscallError("read", s.err)
+	case s.n == 0:
+		return 0, io.EOF
+	}
+	return s.n, nil
+}
+
+// try is one attempt; false: wait until there is something.
+func (s *socket) try(fd uintptr) bool {
+	for {
+		if len(s.vec[1]) == 0 {
+			s.n, s.err = unix.Read(int(fd), s.vec[0])
+		} else {
+			s.n, s.err = unix.Readv(int(fd), s.vec[:])
+		}
+		switch s.err {
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
+			if s.idle != nil {
+				s.idle()
+			}
+			return false
+		}
+		return true
+	}
+}

@@ -1,0 +1,21 @@
+//go:build !linux
+
+package nbd
+
+import "net"
+
+// socket reads a connection.
+type socket struct {
+	conn net.Conn
+	idle func() // called before waiting; may be nil
+}
+
+func newSocket(conn net.Conn) *socket { return &socket{conn: conn} }
+
+// read reads at least one byte into p; over is for systems that can read more at once.
+func (s *socket) read(p, over []byte) (int, error) {
+	if s.idle != nil {
+		s.idle()
+	}
+	return s.conn.Read(p)
+}
