@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/homeward-dr/homeward"
@@ -182,11 +183,16 @@ func (r *route) acknowledge(ctx context.Context, e *entry) (homeward.Ack, error)
 	}
 	grace, cancel := context.WithTimeout(ctx, r.server.cfg.Grace)
 	defer cancel()
-	err := r.wait(grace, func() bool { return e.gone || !e.sending || r.fault != nil })
+	err := r.wait(grace, func() bool { return e.gone || e.passed || r.fault != nil || !r.near(e) })
 	if ctx.Err() != nil {
 		return homeward.Ack{}, homeward.Wrap(err, "put delta", "item "+string(r.item))
 	}
 	return r.answer(e)
+}
+
+// near: among the entries that are sent first. r.mu is held.
+func (r *route) near(e *entry) bool {
+	return slices.Contains(r.queue[:min(len(r.queue), window)], e)
 }
 
 // firstPending is the first entry that is not durable. r.mu is held.
