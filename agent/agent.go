@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -178,17 +177,20 @@ func (a *Agent) load() error {
 		}
 		it := a.host.newItem(id)
 		err := durable.ReadJSON(a.host.cfg.FS, filepath.Join(it.dir(), recordName), &it.rec)
-		if homeward.KindOf(err) == homeward.NotFound { // a crash before Prepare answered: nothing was begun
-			err = removeTree(a.host.cfg.FS, it.dir())
-			it = nil
-		}
-		if err != nil {
-			return fmt.Errorf("resume item %s: %w", id, err)
-		}
-		if it != nil {
+		switch homeward.KindOf(err) {
+		case "":
 			it.complete.Store(it.rec.Complete)
-			a.items[id] = it
+		case homeward.NotFound: // a crash before Prepare answered: nothing was begun
+			if err := removeTree(a.host.cfg.FS, it.dir()); err != nil {
+				return err
+			}
+			continue
+		default: // the others can do without it
+			it.broken = homeward.Wrap(err, "resume item", string(id))
+			it.rec = record{}
+			a.host.cfg.Log.Error("item not resumed", "item", id, "error", err)
 		}
+		a.items[id] = it
 	}
 	return nil
 }
@@ -200,6 +202,9 @@ func (a *Agent) resumeAll(ctx context.Context) {
 		first.Go(func() {
 			it.calls.Lock()
 			defer it.calls.Unlock()
+			if it.broken != nil {
+				return
+			}
 			if err := it.sweep(); err != nil {
 				a.host.cfg.Log.Warn("leftovers not removed", "item", it.id, "error", err)
 			}
@@ -232,7 +237,7 @@ func (a *Agent) Close(ctx context.Context) error {
 	a.serve.Wait()
 	for _, it := range items {
 		it.calls.Lock()
-		it.proof.end()
+		it.endProof()
 		errs = append(errs, it.shut(ctx))
 		it.calls.Unlock()
 	}
@@ -244,7 +249,12 @@ func (a *Agent) find(op string, id homeward.ItemID) (*item, error) {
 	a.mu.Lock()
 	it := a.items[id]
 	a.mu.Unlock()
-	if it == nil || !it.snapshot().live() {
+	switch {
+	case it == nil:
+		return nil, errUnknown(op, id)
+	case it.broken != nil:
+		return nil, it.broken
+	case !it.snapshot().live():
 		return nil, errUnknown(op, id)
 	}
 	return it, nil
@@ -287,8 +297,8 @@ func (a *Agent) useLeg(op string, id homeward.ItemID, do func(*leg) error) error
 	})
 }
 
-// admit returns the item of a Prepare, which may be new.
-func (a *Agent) admit(id homeward.ItemID) *item {
+// admit returns an item, which may be new.
+func (a *Agent) admit(id homeward.ItemID) (*item, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	it := a.items[id]
@@ -296,5 +306,5 @@ func (a *Agent) admit(id homeward.ItemID) *item {
 		it = a.host.newItem(id)
 		a.items[id] = it
 	}
-	return it
+	return it, it.broken
 }

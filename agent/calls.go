@@ -16,7 +16,10 @@ func (a *Agent) Prepare(ctx context.Context, req homeward.CaptureRequest) (homew
 	if err != nil {
 		return homeward.CaptureReport{}, err
 	}
-	it := a.admit(req.Machine.Item)
+	it, err := a.admit(req.Machine.Item)
+	if err != nil {
+		return homeward.CaptureReport{}, err
+	}
 	it.calls.Lock()
 	defer it.calls.Unlock()
 	if err := a.host.ctx.Err(); err != nil {
@@ -116,6 +119,9 @@ func (a *Agent) Release(ctx context.Context, req homeward.GenerationRequest) (ho
 	if it == nil {
 		return homeward.Done{}, nil
 	}
+	if it.broken != nil {
+		return homeward.Done{}, it.broken
+	}
 	it.calls.Lock()
 	defer it.calls.Unlock()
 	return homeward.Done{}, it.release(ctx, req.Generation)
@@ -147,7 +153,10 @@ func (a *Agent) SetGeneration(ctx context.Context, req homeward.GenerationReques
 	if err := req.Item.Validate(); err != nil {
 		return homeward.Done{}, err
 	}
-	it := a.admit(req.Item)
+	it, err := a.admit(req.Item)
+	if err != nil {
+		return homeward.Done{}, err
+	}
 	it.calls.Lock()
 	defer it.calls.Unlock()
 	return homeward.Done{}, it.setGeneration(ctx, req.Generation)

@@ -34,7 +34,7 @@ func (it *item) handOver(ctx context.Context, g homeward.Generation) (homeward.C
 	defer cancel()
 	err := it.withdraw(bound)
 	it.halt()
-	it.proof.end()
+	it.endProof()
 	if err != nil {
 		return homeward.Changes{}, homeward.Wrap(err, "hand over", string(it.id))
 	}
@@ -67,7 +67,7 @@ func (it *item) release(ctx context.Context, g homeward.Generation) error {
 		return err
 	}
 	it.halt()
-	it.proof.end()
+	it.endProof()
 	err := it.shut(ctx)
 	it.alarms.reset()
 	return homeward.Wrap(errors.Join(err, it.sweep()), "release", string(it.id))

@@ -36,6 +36,7 @@ type item struct {
 	halt  func()       // ends keep and waits for it; guarded by calls
 	use   sync.RWMutex // held for reading by calls that use what is open; shut waits for them
 
+	broken   error // why its record cannot be read; never changes
 	alarms   *alarms
 	complete atomic.Bool // record.Complete
 	turn     turn
@@ -79,7 +80,11 @@ func (it *item) amend(change func(*record)) error {
 	defer it.mu.Unlock()
 	next := it.rec
 	change(&next)
-	if err := durable.WriteJSON(it.host.cfg.FS, filepath.Join(it.dir(), recordName), next); err != nil {
+	err := it.host.cfg.FS.MkdirAll(it.dir(), 0o700)
+	if err == nil {
+		err = durable.WriteJSON(it.host.cfg.FS, filepath.Join(it.dir(), recordName), next)
+	}
+	if err != nil {
 		return homeward.Wrap(err, "record item", string(it.id))
 	}
 	it.rec = next
@@ -253,6 +258,13 @@ func (it *item) openCapture(ctx context.Context, req homeward.CaptureRequest) (*
 	})
 }
 
+// endProof releases a frozen cut, whose capture is about to end anyhow.
+func (it *item) endProof() {
+	if err := it.proof.end(); err != nil {
+		it.host.cfg.Log.Warn("frozen cut not released", "item", it.id, "error", err)
+	}
+}
+
 // using keeps what is open from being closed until done is called; nil: nothing is.
 func (it *item) using() (done func()) {
 	it.use.RLock()
@@ -329,7 +341,7 @@ func (it *item) newLeg() *leg {
 		id: it.id, generation: req.Generation, machine: &req.Machine, capture: it.machine, sink: cfg.Dial(req.Sink),
 		policy: req.Policy, tuning: cfg.Tuning, chain: it.chain, backlog: it.backlog, freezer: it.freezer, alarms: it.alarms, meter: it.meter,
 		turn: &it.turn, log: cfg.Log, now: cfg.Now, fault: cfg.Fault, complete: it.complete.Load,
-		wake: make(chan struct{}, 1), began: make(chan struct{}),
+		wake: make(chan struct{}, 1),
 	}
 	for _, d := range req.Machine.Disks {
 		l.disks = append(l.disks, delta.DiskInfo{ID: d.ID, Size: d.Size})

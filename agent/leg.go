@@ -69,8 +69,7 @@ type leg struct {
 	mu        sync.Mutex
 	wishes    []*wish
 	session   *session
-	began     chan struct{} // closed when a session is there, or none will be
-	stopped   error         // why none will be
+	stopped   error // why none will be
 	newest    homeward.CutReport
 	spooled   homeward.Position
 	appliedAt time.Time
@@ -116,11 +115,10 @@ func (l *leg) runSession(ctx context.Context) (progressed bool, err error) {
 	s := l.newSession(tip, incarnation)
 	l.mu.Lock()
 	l.session = s
-	close(l.began)
 	l.mu.Unlock()
 	err = s.run(ctx)
 	l.mu.Lock()
-	l.session, l.began = nil, make(chan struct{})
+	l.session = nil
 	l.mu.Unlock()
 	return s.progressed, err
 }
@@ -286,7 +284,6 @@ func (l *leg) stop(err error) {
 		w.refuse(err)
 	}
 	l.wishes = nil
-	close(l.began)
 }
 
 // dirtyBytes of all disks: not yet applied.

@@ -99,7 +99,7 @@ func (s *session) cutNow(ctx context.Context, p *pace, lease *lease) (kept bool,
 	}
 	if l.tooLarge(p, c) {
 		p.hurry = true
-		return false, s.shelve(ctx, c)
+		return false, s.shelve(ctx, p, c)
 	}
 	if !l.complete() || l.backlog.bytes() > 0 {
 		c.mark.Kind, w = homeward.MarkNone, nil // a wish waits for a cut with a mark
@@ -163,30 +163,33 @@ func (l *leg) feed(p *pace) (bool, error) {
 
 // shelve puts the blocks of c on the backlog instead of shipping it. That is only
 // possible when nothing older is unapplied; else c is given up, and made again.
-func (s *session) shelve(ctx context.Context, c *cutting) error {
-	l := s.leg
-	idle := s.drained()
-	if idle != nil {
+func (s *session) shelve(ctx context.Context, p *pace, c *cutting) error {
+	if older := s.drained(); older != nil {
 		err := c.cut.Demote()
 		select {
-		case <-idle:
+		case <-older:
 		case <-ctx.Done():
-			err = ctx.Err()
+			err = errors.Join(err, ctx.Err())
 		}
 		return err
 	}
+	l := s.leg
 	for disk := range l.disks {
 		if err := l.backlog.add(disk, c.cut.Map(disk)); err != nil {
-			return err
+			return errors.Join(err, c.cut.Demote())
 		}
 	}
 	l.fault("shelved")
 	l.meter.aim(l.backlog.bytes())
 	err := c.cut.Spooled()
 	if err == nil {
-		err = c.cut.Applied() // not there, but in another durable map
+		err = c.cut.Applied() // not at the replica, but in another durable map
 	}
-	return homeward.Wrap(err, "shelve cut", c.cut.ID.String())
+	if err != nil { // a disk that cannot be flushed keeps its blocks: shelving does not help
+		l.alarms.raiseError(alarmCapture, err)
+		p.rounds = maxRounds
+	}
+	return nil
 }
 
 // idle reports whether c need not be sent. A mark without blocks costs a few

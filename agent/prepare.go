@@ -112,7 +112,7 @@ type heritage struct {
 // failover: what its map says stays in the map.
 func (it *item) renew(ctx context.Context, r record, req homeward.CaptureRequest, initial map[int]*block.Map) error {
 	it.halt()
-	it.proof.end()
+	it.endProof()
 	if err := it.reopen(ctx, r); err != nil {
 		return err
 	}
