@@ -36,9 +36,10 @@ const (
 	maxOther   = 200 // lines that are no records
 )
 
-// Listen follows a console file from an offset on, until Stop.
+// Listen follows a console file from an offset on, until Stop; the end of ctx does
+// not end it, for a guest outlives the step that boots it.
 func Listen(ctx context.Context, console string, from int64) *Console {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	c := &Console{cancel: cancel, changed: make(chan struct{})}
 	c.done.Go(func() {
 		_, err := local.Follow(ctx, console, from, func(line string) bool { c.line(line); return false })

@@ -40,6 +40,13 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	// The newest record may lack its dependent one: it was in flight when this
+	// machine died. It is written again, as a database replays its log.
+	if found.Last > 0 {
+		if err := s.append(found.Last); err != nil {
+			return err
+		}
+	}
 	if err := say(o.Console, found.Verify(), records.Ready); err != nil {
 		return err
 	}
