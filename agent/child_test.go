@@ -35,7 +35,8 @@ type childSpec struct {
 	Dir, LiveDir, SocketDir string
 	Sink                    string // unix socket of the rpc server in the test
 	Prepare                 *homeward.CaptureRequest
-	Kill                    string // "point:n": at the n-th time
+	Kill                    string                     // "point:n": at the n-th time
+	Handover                homeward.GenerationRequest // done when a line comes in
 	Tuning                  Tuning
 }
 
@@ -70,7 +71,12 @@ func runChild() {
 		childFail(err)
 	}
 	fmt.Println("ready")
-	_, _ = io.Copy(io.Discard, os.Stdin)
+	if n, _ := os.Stdin.Read(make([]byte, 1)); n > 0 {
+		if _, err := a.Handover(ctx, spec.Handover); err != nil {
+			childFail(err)
+		}
+		_, _ = io.Copy(io.Discard, os.Stdin)
+	}
 	if err := a.Close(context.Background()); err != nil {
 		childFail(err)
 	}
@@ -84,7 +90,7 @@ func childFail(err error) {
 // child is a running agent process.
 type child struct {
 	cmd  *exec.Cmd
-	in   io.Closer
+	in   io.WriteCloser
 	done chan struct{} // closed when it is gone
 	err  error
 }
@@ -288,6 +294,71 @@ func TestKill(t *testing.T) {
 	}
 }
 
+// TestKill_frozen kills it while the guest is frozen: the next start thaws it.
+func TestKill_frozen(t *testing.T) {
+	r := newRig(t)
+	sink, state := filepath.Join(r.cfg.SocketDir, "sink"), filepath.Join(r.cfg.SocketDir, "state")
+	serveSink(t, sink, r.target)
+	say := func(what string) []string { return []string{"/bin/sh", "-c", "echo " + what + ` > "$0"`, state} }
+	r.request.Policy.Freeze = homeward.Hook{FreezeCommand: say("frozen"), ThawCommand: say("thawed")}
+	r.request.Policy.AppEvery = 100 * time.Millisecond
+	c := startChild(t, childSpec{Dir: r.cfg.Dir, LiveDir: r.cfg.LiveDir, SocketDir: r.cfg.SocketDir, Sink: sink, Prepare: &r.request, Kill: "frozen:2"})
+	<-c.done
+	if got, _ := os.ReadFile(state); string(got) != "frozen\n" {
+		t.Fatalf("killed while it was %q", got)
+	}
+	r.request.Policy.AppEvery = 0
+	r.open()
+	if got, _ := os.ReadFile(state); string(got) != "thawed\n" {
+		t.Errorf("left %q", got)
+	}
+}
+
+// TestKill_handover kills it within a handover under a writing guest. Whatever was
+// durable by then, the next start does not export, and the map covers all writes.
+func TestKill_handover(t *testing.T) {
+	for _, point := range []string{"handover recorded:1", "handover withdrawn:1", "handover final:1"} {
+		t.Run(point, func(t *testing.T) {
+			r := newRig(t)
+			sink := filepath.Join(r.cfg.SocketDir, "sink")
+			serveSink(t, sink, r.target)
+			next := homeward.GenerationRequest{Item: "web01", Generation: r.request.Generation.Next()}
+			c := startChild(t, childSpec{Dir: r.cfg.Dir, LiveDir: r.cfg.LiveDir, SocketDir: r.cfg.SocketDir, Sink: sink,
+				Prepare: &r.request, Kill: point, Handover: next})
+			g := connect(t, r.exports(), r.rng, 100*time.Millisecond)
+			defer g.close()
+			g.mustWrite(200)
+			if _, err := c.in.Write([]byte("h")); err != nil {
+				t.Fatal(err)
+			}
+			for g.write(1) == nil { // until it is cut off
+			}
+			<-c.done
+			r.open()
+			if rep := r.report(); rep.State != homeward.CaptureHandedOff || rep.Generation != next.Generation {
+				t.Errorf("%+v", rep)
+			}
+			if err := dial(t, r.exports().Disks[0].URI); err == nil {
+				t.Error("exported after the handover")
+			}
+			changes, err := r.agent.Handover(t.Context(), next)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.checkCovered(g, changes)
+		})
+	}
+}
+
+// exports is where an agent process serves the disks.
+func (r *rig) exports() (rep homeward.CaptureReport) {
+	for _, d := range r.request.Machine.Disks {
+		rep.Disks = append(rep.Disks, homeward.DiskReport{URI: nbd.UnixURI(filepath.Join(r.cfg.SocketDir, "agent.sock"),
+			exportName("web01", d.ID, r.request.Generation)).String()})
+	}
+	return rep
+}
+
 func testKill(t *testing.T, point string) {
 	r := newRig(t)
 	sink := filepath.Join(r.cfg.SocketDir, "sink")
@@ -300,11 +371,7 @@ func testKill(t *testing.T, point string) {
 		<-c.done
 		c = startChild(t, spec)
 	}
-	rep := homeward.CaptureReport{}
-	for _, d := range r.request.Machine.Disks {
-		rep.Disks = append(rep.Disks, homeward.DiskReport{URI: nbd.UnixURI(filepath.Join(r.cfg.SocketDir, "agent.sock"),
-			exportName("web01", d.ID, r.request.Generation)).String()})
-	}
+	rep := r.exports()
 	again := make(chan *child)
 	go func() {
 		<-c.done

@@ -176,12 +176,7 @@ func TestResume_reboot(t *testing.T) {
 	sink := filepath.Join(r.cfg.SocketDir, "sink")
 	serveSink(t, sink, r.target)
 	c := startChild(t, childSpec{Dir: r.cfg.Dir, LiveDir: r.cfg.LiveDir, SocketDir: r.cfg.SocketDir, Sink: sink, Prepare: &r.request})
-	rep := homeward.CaptureReport{}
-	for _, d := range r.request.Machine.Disks {
-		rep.Disks = append(rep.Disks, homeward.DiskReport{URI: nbd.UnixURI(filepath.Join(r.cfg.SocketDir, "agent.sock"),
-			exportName("web01", d.ID, r.request.Generation)).String()})
-	}
-	g := connect(t, rep, r.rng, 0)
+	g := connect(t, r.exports(), r.rng, 0)
 	g.mustWrite(100)
 	c.kill()
 	g.close()

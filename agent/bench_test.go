@@ -1,0 +1,80 @@
+package agent
+
+import (
+	"context"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/block"
+	"github.com/homeward-dr/homeward/delta"
+)
+
+// nowhere is a sink that verifies nothing and keeps nothing, to measure the agent alone.
+type nowhere struct {
+	at  homeward.Position
+	gen homeward.Generation
+}
+
+func (n *nowhere) Put(_ context.Context, _ homeward.ItemID, body io.Reader) (homeward.Ack, error) {
+	data, err := io.ReadAll(body)
+	if err != nil {
+		return homeward.Ack{}, err
+	}
+	r, err := delta.Open(strings.NewReader(string(data)), int64(len(data)))
+	if err != nil {
+		return homeward.Ack{}, err
+	}
+	return homeward.Ack{Position: r.Header().Position(r.Trailer()), Applied: true}, nil
+}
+
+func (n *nowhere) Standing(context.Context, homeward.StandingRequest) (homeward.Standing, error) {
+	return homeward.Standing{Generation: n.gen, Known: true, Applied: n.at, Spooled: n.at}, nil
+}
+
+// BenchmarkInitialSync ships a disk of incompressible data.
+func BenchmarkInitialSync(b *testing.B) {
+	const size = 512 << 20
+	dir := b.TempDir()
+	live, err := os.MkdirTemp("/dev/shm", "homeward-bench-")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer os.RemoveAll(live)
+	path := filepath.Join(dir, "disk.raw")
+	data := make([]byte, size)
+	chacha := rand.NewChaCha8([32]byte{1})
+	_, _ = chacha.Read(data)
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(size)
+	for b.Loop() {
+		g := homeward.Generation{}.Next()
+		base := homeward.Position{}.Base(g)
+		cfg := Config{Dir: filepath.Join(dir, g.ID.String()), LiveDir: filepath.Join(live, g.ID.String()), SocketDir: dir,
+			Openers: block.LocalOpeners(), Dial: func(string) homeward.Sink { return &nowhere{at: base, gen: g} }}
+		a, err := Open(context.Background(), cfg)
+		if err != nil {
+			b.Fatal(err)
+		}
+		req := homeward.CaptureRequest{Generation: g, Base: base, InitialAll: true, Sink: "https://nowhere:1", Disks: []string{"file:" + path},
+			Machine: homeward.Machine{Item: "web01", Disks: []homeward.Disk{{ID: "d", Size: size}}}}
+		if _, err := a.Prepare(context.Background(), req); err != nil {
+			b.Fatal(err)
+		}
+		began := time.Now()
+		if _, err := a.Cut(context.Background(), homeward.CutRequest{Item: "web01", Kind: homeward.MarkCrash}); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(time.Since(began).Seconds(), "s/sync")
+		if err := a.Close(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
