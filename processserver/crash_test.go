@@ -337,3 +337,63 @@ func (s *relay) Put(ctx context.Context, item homeward.ItemID, body io.Reader) (
 func (s *relay) Standing(ctx context.Context, req homeward.StandingRequest) (homeward.Standing, error) {
 	return s.now().Standing(ctx, req)
 }
+
+// A kill or power loss at any instant of any step: what was acknowledged by then
+// is in the spool that is opened next.
+func TestServer_CrashAtAnyInstant(t *testing.T) {
+	r := newRig(t)
+	target := r.cutOff()
+	r.start()
+	deltas := make([]shiptest.Delta, 60)
+	for i := range deltas {
+		deltas[i] = r.source.Next(t)
+	}
+	var mu sync.Mutex
+	acked := deltas[0].Follows
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i, d := range deltas {
+			target.set(i%7 != 0) // now and then the target is there, and files go
+			if _, err := r.put(d); err != nil {
+				t.Errorf("put: %v", err)
+				return
+			}
+			mu.Lock()
+			acked = d.Position
+			mu.Unlock()
+		}
+	}()
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		mu.Lock()
+		p := acked
+		mu.Unlock()
+		config := r.config
+		config.FS = r.fs.Crash(r.rng)
+		config.Dial = func(string) homeward.Sink { return gated{r.twin, &away{gone: true}} }
+		after, err := Open(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := after.Standing(t.Context(), homeward.StandingRequest{Item: "web01"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.SpoolBytes > 0 && !ship.Covers(st.Spooled, p) {
+			t.Errorf("acknowledged %v, and the spool ends at %v", p, st.Spooled)
+		}
+		if applied := r.twin.Applied("web01"); st.SpoolBytes == 0 && p.Sequence > 0 && (len(applied) == 0 || !ship.Covers(applied[len(applied)-1], p)) {
+			t.Errorf("acknowledged %v, and it is nowhere", p)
+		}
+		if err := after.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	target.set(false)
+	r.mustApply()
+}

@@ -208,7 +208,7 @@ func (r *route) firstPending() *entry {
 // commit makes an entry durable in the spool.
 func (r *route) commit(e *entry) error {
 	r.mu.Lock()
-	gone := e.gone
+	gone, removals := e.gone, r.removals
 	r.mu.Unlock()
 	if gone {
 		return nil
@@ -216,6 +216,9 @@ func (r *route) commit(e *entry) error {
 	err := e.body.commit()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err == nil {
+		r.settled = max(r.settled, removals) // by the sync of the directory
+	}
 	switch {
 	case err != nil:
 		r.server.cfg.Log.Warn("the spool's disk does not take a delta", "item", r.item, "error", err)

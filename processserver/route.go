@@ -31,22 +31,24 @@ type route struct {
 	item   homeward.ItemID
 	line   *ship.Line
 
-	mu      sync.Mutex // guards what follows; budget and line may be called under it
-	record  record
-	up      *uplink
-	queue   []*entry
-	applied homeward.Position // as the target last said
-	known   bool              // it has said so since the route was opened or changed
-	applyAt time.Time         // mark time of the newest applied bootable mark
-	asked   time.Time         // when it was last asked or answered by itself
-	news    int               // counts answers of the target
-	asking  bool
-	fault   error // of the last send or question; nil when it went well
-	faults  int   // in a row
-	retryAt time.Time
-	plain   int64 // of deltas applied, as received
-	wire    int64
-	changed chan struct{} // closed and replaced at every change
+	mu       sync.Mutex // guards what follows; budget and line may be called under it
+	record   record
+	up       *uplink
+	queue    []*entry
+	applied  homeward.Position // as the target last said
+	known    bool              // it has said so since the route was opened or changed
+	applyAt  time.Time         // mark time of the newest applied bootable mark
+	asked    time.Time         // when it was last asked or answered by itself
+	news     int               // counts answers of the target
+	asking   bool
+	fault    error // of the last send or question; nil when it went well
+	faults   int   // in a row
+	retryAt  time.Time
+	removals int   // of files of applied deltas
+	settled  int   // of them durable
+	plain    int64 // of deltas applied, as received
+	wire     int64
+	changed  chan struct{} // closed and replaced at every change
 }
 
 func newRoute(s *Server, rec record) *route {
@@ -132,6 +134,9 @@ func (r *route) remove(i int, applied bool, err error) {
 	if e.cancel != nil && !applied {
 		e.cancel()
 	}
+	if applied && len(r.queue) == 0 {
+		r.settleRemovals()
+	}
 	if e.durable {
 		r.discard(e, applied)
 	}
@@ -139,17 +144,34 @@ func (r *route) remove(i int, applied bool, err error) {
 	r.notify()
 }
 
-// discard removes the file of an entry. After a crash one that was applied may be
-// there again: it is then sent again, which the target knows. One that was given
-// up must stay away, for another chain takes its place.
+// discard removes the file of an entry. One that was given up must stay away, for
+// another chain takes its place. The removal of one that was applied is not made
+// durable at once: if a crash undoes it, what is newest in the spool still tells
+// where the queue ended, or the target knows the delta.
 func (r *route) discard(e *entry, applied bool) {
-	remove := func() error { return durable.Remove(r.server.cfg.FS, e.path) }
+	var err error
 	if applied {
-		remove = func() error { return r.server.cfg.FS.Remove(e.path) }
+		err = r.server.cfg.FS.Remove(e.path)
+		r.removals++
+	} else {
+		err = durable.Remove(r.server.cfg.FS, e.path)
 	}
-	if err := remove(); err != nil && homeward.KindOf(err) != homeward.NotFound {
+	if err != nil && homeward.KindOf(err) != homeward.NotFound {
 		r.server.cfg.Log.Warn("cannot remove a spooled delta", "item", r.item, "file", e.path, "error", err)
 	}
+}
+
+// settleRemovals makes removals durable before the last file of a queue goes:
+// else a crash could bring back an older one alone, as if it were the newest.
+func (r *route) settleRemovals() {
+	if r.removals == r.settled {
+		return
+	}
+	if err := r.server.cfg.FS.SyncDir(r.dir()); err != nil {
+		r.server.cfg.Log.Warn("cannot make removals from the spool durable", "item", r.item, "error", err)
+		return
+	}
+	r.settled = r.removals
 }
 
 // dropFrom gives up the entries from i on, newest first. r.mu is held.

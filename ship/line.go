@@ -135,6 +135,17 @@ func FencedBy(item homeward.ItemID, inForce homeward.Generation) error {
 		"stop replicating from here: the item was failed over, failed back or rolled back", "%w", &homeward.FencedError{InForce: inForce})
 }
 
+// Valid reports whether the turn is still out: not ended, nor made void by Fence
+// or Reset.
+func (t *Turn) Valid() bool {
+	if t.line == nil {
+		return false
+	}
+	t.line.mu.Lock()
+	defer t.line.mu.Unlock()
+	return t.line.turn == t
+}
+
 // Done ends the turn: with the position of the delta that was taken, or with
 // the zero one when it was not. It reports false, and changes nothing, when the
 // line was reset meanwhile or the delta was taken before: then nothing may be taken.

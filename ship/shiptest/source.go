@@ -91,6 +91,17 @@ func (s *Source) NextOfSize(t testing.TB, n int64) Delta {
 	return s.make(t, writes)
 }
 
+// Repetitive makes a delta with n blocks that compress well, on the first disk.
+func (s *Source) Repetitive(t testing.TB, n int64) Delta {
+	t.Helper()
+	var writes []write
+	for b := range n {
+		line := fmt.Sprintf("block %d of %d at %v\n", b, n, s.at.Sequence)
+		writes = append(writes, write{at: Block{0, b}, data: bytes.Repeat([]byte(line), block.Size)[:block.Size]})
+	}
+	return s.make(t, writes)
+}
+
 type write struct {
 	at   Block
 	data []byte
