@@ -30,7 +30,7 @@ func (it *item) apply(ctx context.Context, r *received, st state) error {
 	if err := st.replica.overwrite(r); err != nil {
 		return it.fail("overwrite replica", err)
 	}
-	if err := next.store(st.replica.cell); err != nil {
+	if err := st.replica.cell.store(next); err != nil {
 		return it.fail("store position", err)
 	}
 	it.change(func() { it.tip, it.paused = next, nil })

@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/block"
 	"github.com/homeward-dr/homeward/durable"
@@ -36,8 +34,12 @@ type Config struct {
 	// ThinEvery is how often retention is enforced; default 30 s; negative: only
 	// when space is short and when Thin is called.
 	ThinEvery time.Duration
-	Log       *slog.Logger // gets what no caller is there to be told; default: nobody
-	Now       func() time.Time
+	// Boot names this boot of the kernel, whose cache outlives the process; default:
+	// its boot_id. Empty where there is none: then a machine on a failed-over view
+	// loses with the process what it has not flushed.
+	Boot string
+	Log  *slog.Logger // gets what no caller is there to be told; default: nobody
+	Now  func() time.Time
 }
 
 // Validate names the first field that is missing or wrong.
@@ -69,6 +71,9 @@ func (c Config) withDefaults() Config {
 	if c.Free == nil {
 		c.Free = func() (int64, error) { return freeBytes(c.Dir) }
 	}
+	if c.Boot == "" {
+		c.Boot = bootID()
+	}
 	if c.ThinEvery == 0 {
 		c.ThinEvery = 30 * time.Second
 	}
@@ -84,10 +89,10 @@ func (c Config) withDefaults() Config {
 // env is what all items of a target share.
 type env struct {
 	Config
-	files  *history.Files
-	budget *semaphore.Weighted
-	work   *background
-	trees  *treeCache
+	files *history.Files
+	slabs slabs
+	work  *background
+	trees *treeCache
 }
 
 func (e *env) now() time.Time { return e.Now().UTC() }

@@ -143,7 +143,7 @@ func (it *item) serveFailOver(ctx context.Context) error {
 	if st.State == homeward.ReplicaPromoted {
 		return it.servePromoted(ctx, v, st)
 	}
-	stores, err := openStores(it.FS, it.path(overlayDir(f.Generation)), len(f.Tip.Machine.Disks))
+	stores, err := openStores(it.FS, it.path(overlayDir(f.Generation)), it.Boot, len(f.Tip.Machine.Disks))
 	if err != nil {
 		it.pins.release(v.pin)
 		return err

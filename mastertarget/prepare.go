@@ -179,7 +179,7 @@ func (it *item) finishPrepare(ctx context.Context) error {
 			return homeward.Wrap(err, op, it.subject())
 		}
 	}
-	if err := next.store(st.replica.cell); err != nil {
+	if err := st.replica.cell.store(next); err != nil {
 		return it.fail(op, err)
 	}
 	st.replica.chain.SetLast(nil)

@@ -77,7 +77,7 @@ func (it *item) beginPromotion(op string, st state) error {
 	if err := createStores(it.FS, it.path("past"), r.pointDisks(st.FailOver.Tip.Machine, st.FailOver.Tip.Boundary)); err != nil {
 		return homeward.Wrap(err, op, it.subject())
 	}
-	past, err := openStores(it.FS, it.path("past"), len(r.disks))
+	past, err := openStores(it.FS, it.path("past"), "", len(r.disks))
 	if err != nil {
 		return homeward.Wrap(err, op, it.subject())
 	}
@@ -244,7 +244,7 @@ func (it *item) finishPromote(context.Context) error {
 	defer it.thinning.Unlock()
 	t := st.FailOver.Tip
 	if st.tip.Boundary != t.Boundary {
-		if err := t.store(st.replica.cell); err != nil {
+		if err := st.replica.cell.store(t); err != nil {
 			return it.fail(op, err)
 		}
 		it.change(func() { it.tip = t })

@@ -21,8 +21,7 @@ type received struct {
 	rest   io.Reader
 
 	// Set by takeIn.
-	slab     *[]byte // all of it, in a pooled buffer, size bytes
-	size     int
+	body     []byte // all of it, in a slab
 	trailer  delta.Trailer
 	position homeward.Position
 }
@@ -44,26 +43,17 @@ func receive(id homeward.ItemID, body io.Reader) (*received, error) {
 	return r, err
 }
 
-// drop gives the buffer back.
-func (r *received) drop() {
-	if r.slab != nil {
-		slabs.Put(r.slab)
-		r.slab = nil
-	}
-}
-
-// takeIn reads the rest and verifies all of it: CRCs, contents, chain. Nothing
+// takeIn reads the rest into slab and verifies all of it: CRCs, contents, chain. Nothing
 // is touched before a delta is known to be whole.
-func (r *received) takeIn() error {
-	r.slab = slabs.Get().(*[]byte)
+func (r *received) takeIn(slab []byte) error {
 	all := io.MultiReader(&r.head, r.rest)
-	n, err := io.ReadFull(all, *r.slab)
+	n, err := io.ReadFull(all, slab)
 	switch {
 	case err == nil:
 		return homeward.Errorf("receive delta", homeward.Invalid, "item "+string(r.item),
 			"send the changes as several deltas, all but the last closed by mark none", "it is larger than %d bytes", homeward.MaxDelta)
 	case err == io.EOF || err == io.ErrUnexpectedEOF:
-		r.size = n
+		r.body = slab[:n]
 	case homeward.KindOf(err) != homeward.Internal:
 		return homeward.Wrap(err, "receive delta", "item "+string(r.item))
 	default:
@@ -80,7 +70,7 @@ func (r *received) takeIn() error {
 
 // each walks the frames with their plain bytes, checked.
 func (r *received) each(do func(f *delta.Frame, plain []byte) error) (delta.Trailer, error) {
-	d, err := delta.NewDecoder(bytes.NewReader((*r.slab)[:r.size]), delta.Limits{MaxStored: homeward.MaxDelta})
+	d, err := delta.NewDecoder(bytes.NewReader(r.body), delta.Limits{MaxStored: homeward.MaxDelta})
 	if err != nil {
 		return delta.Trailer{}, err
 	}
@@ -214,15 +204,15 @@ func (it *item) put(ctx context.Context, body io.Reader) (homeward.Ack, error) {
 	if err != nil {
 		return homeward.Ack{}, err
 	}
-	defer r.drop()
 	if _, err := it.await(ctx, r.header); err != nil {
 		return homeward.Ack{}, err
 	}
-	if err := it.budget.Acquire(ctx, homeward.MaxDelta); err != nil {
-		return homeward.Ack{}, homeward.Errorf("apply delta", homeward.Busy, it.subject(), "send it again", "other deltas fill the memory for them: %w", err)
+	slab, err := it.slabs.take(ctx)
+	if err != nil {
+		return homeward.Ack{}, err
 	}
-	defer it.budget.Release(homeward.MaxDelta)
-	if err := r.takeIn(); err != nil {
+	defer it.slabs.give(slab)
+	if err := r.takeIn(slab); err != nil {
 		return homeward.Ack{}, err
 	}
 	ack := homeward.Ack{Position: r.position, Applied: true}

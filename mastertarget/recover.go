@@ -70,10 +70,7 @@ func (it *item) reopen(ctx context.Context) error {
 
 // openHistory opens cell, chain and past.
 func (it *item) openHistory(ctx context.Context, r *replica, rec record) (t tip, err error) {
-	if r.cell, err = durable.OpenCell(it.FS, it.path("position"), maxTip); err != nil {
-		return t, err
-	}
-	if t, err = loadTip(r.cell); err != nil {
+	if r.cell, t, err = openTip(it.FS, it.path("position")); err != nil {
 		return t, err
 	}
 	loaded, err := history.Load(it.FS, it.path("undo"), t.Boundary, it.files, it.holds)
@@ -86,7 +83,7 @@ func (it *item) openHistory(ctx context.Context, r *replica, rec record) (t tip,
 	if !(runs && rec.PastLost == "" || rec.Leg.Seal && rec.Leg.Boundary > t.Boundary) {
 		return t, nil
 	}
-	r.past, err = openStores(it.FS, it.path("past"), len(r.disks))
+	r.past, err = openStores(it.FS, it.path("past"), "", len(r.disks))
 	if err == nil {
 		r.chain.SetLast(r.past)
 	}
@@ -94,9 +91,9 @@ func (it *item) openHistory(ctx context.Context, r *replica, rec record) (t tip,
 }
 
 // openStores opens an overlay store for each disk.
-func openStores(fsys durable.FS, dir string, disks int) (stores []*overlay.Store, err error) {
+func openStores(fsys durable.FS, dir, boot string, disks int) (stores []*overlay.Store, err error) {
 	for i := range disks {
-		s, err := overlay.Open(fsys, storePath(dir, i))
+		s, err := overlay.Open(fsys, storePath(dir, i), boot)
 		if err != nil {
 			return nil, errors.Join(err, pastLayer(stores).close())
 		}

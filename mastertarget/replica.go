@@ -9,7 +9,6 @@ import (
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/block"
 	"github.com/homeward-dr/homeward/delta"
-	"github.com/homeward-dr/homeward/durable"
 	"github.com/homeward-dr/homeward/mastertarget/history"
 	"github.com/homeward-dr/homeward/mastertarget/overlay"
 )
@@ -19,7 +18,7 @@ import (
 type replica struct {
 	disks []block.Disk
 	chain *history.Chain
-	cell  *durable.Cell
+	cell  *tipCell
 	// past is what a promoted (or just being promoted) machine overwrote, by disk;
 	// nil: no machine runs on the disks themselves.
 	past pastLayer
@@ -98,7 +97,7 @@ func closeDisks(disks []block.Disk) error {
 func (r *replica) close() error {
 	err := errors.Join(r.past.close(), closeDisks(r.disks))
 	if r.cell != nil {
-		err = errors.Join(err, r.cell.Close())
+		err = errors.Join(err, r.cell.close())
 	}
 	return err
 }

@@ -189,6 +189,7 @@ type rig struct {
 	now    time.Time
 	free   int64
 	thin   time.Duration
+	boot   string
 
 	machine homeward.Machine
 	gen     homeward.Generation
@@ -199,10 +200,12 @@ type rig struct {
 
 var ctx = context.Background()
 
-func newRig(t testing.TB) *rig {
+func newRig(t testing.TB) *rig { return newRigWith(t, powerloss.Rand(t)) }
+
+func newRigWith(t testing.TB, rng *rand.Rand) *rig {
 	r := &rig{
-		t: t, rng: powerloss.Rand(t), fs: powerloss.New(), disks: map[string]*powerloss.Disk{},
-		power: &power{}, now: time.Unix(1_700_000_000, 0), free: 1 << 40, thin: -1,
+		t: t, rng: rng, fs: powerloss.New(), disks: map[string]*powerloss.Disk{},
+		power: &power{}, now: time.Unix(1_700_000_000, 0), free: 1 << 40, thin: -1, boot: "first",
 		machine: homeward.Machine{Item: id, Name: "web", Disks: []homeward.Disk{
 			{ID: "root", Size: 70*block.Size + 512}, {ID: "data", Size: 300 * block.Size}}},
 		gen: homeward.Generation{Number: 1, ID: homeward.NewID()}, model: map[homeward.Position]content{},
@@ -239,6 +242,7 @@ func (r *rig) config() mastertarget.Config {
 		Free:      func() (int64, error) { return r.free, nil },
 		Now:       func() time.Time { return r.now },
 		ThinEvery: r.thin,
+		Boot:      r.boot,
 	}
 }
 
@@ -260,6 +264,7 @@ func (r *rig) crash(kill bool) {
 	_ = r.target.Close(ctx)
 	r.power = &power{}
 	if !kill {
+		r.boot = homeward.NewID().String()
 		r.fs = r.fs.Crash(r.rng)
 		for name, d := range r.disks {
 			r.disks[name] = d.Crash(r.rng)

@@ -95,7 +95,7 @@ func (it *item) finishRollBack(ctx context.Context) error {
 	if err := st.replica.takeBack(ctx, t.Boundary, it.moved.add); err != nil {
 		return it.fail(op, err)
 	}
-	if err := t.store(st.replica.cell); err != nil {
+	if err := st.replica.cell.store(t); err != nil {
 		return it.fail(op, err)
 	}
 	it.change(func() { it.tip = t })

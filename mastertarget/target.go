@@ -10,8 +10,6 @@ import (
 	"strings"
 	"sync"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/durable"
 	"github.com/homeward-dr/homeward/mastertarget/history"
@@ -54,7 +52,7 @@ func open(ctx context.Context, c Config, idle bool) (*Target, error) {
 		return nil, homeward.Wrap(err, "open master target", c.Dir)
 	}
 	t := &Target{lock: lock, items: map[homeward.ItemID]*item{}, env: &env{
-		Config: c, files: history.NewFiles(c.FS), budget: semaphore.NewWeighted(c.ApplyBytes),
+		Config: c, files: history.NewFiles(c.FS), slabs: newSlabs(c.ApplyBytes),
 		work: newBackground(ctx, idle), trees: &treeCache{},
 	}}
 	entries, err := c.FS.ReadDir(c.Dir)

@@ -2,6 +2,7 @@ package mastertarget
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 	"time"
 
@@ -10,8 +11,8 @@ import (
 )
 
 const (
-	maxTip    = 2 << 20 // bytes of the position record: delta.DefaultMaxManifest, escaped, and the rest
-	maxRecent = 32      // positions remembered to know a delta that comes again
+	smallTip  = 64 << 10 // bytes of the position record at first; it grows with a large manifest
+	maxRecent = 32       // positions remembered to know a delta that comes again
 )
 
 // tip is the position record: where the replica stands, all disks of it. To store
@@ -28,25 +29,59 @@ type tip struct {
 	AppliedBytes int64               `json:"applied_bytes"` // plain bytes since Prepare
 }
 
-func loadTip(c *durable.Cell) (tip, error) {
-	var t tip
-	data, err := c.Load()
+// tipCell is the file of the position record.
+type tipCell struct {
+	fsys durable.FS
+	path string
+	cell *durable.Cell
+	max  int
+}
+
+// openTip opens the file and reads the record; a zero tip if none was stored yet.
+func openTip(fsys durable.FS, path string) (*tipCell, tip, error) {
+	c := &tipCell{fsys: fsys, path: path, max: smallTip}
+	var err error
+	if c.cell, err = durable.OpenCell(fsys, path, c.max); err != nil {
+		return nil, tip{}, err
+	}
+	t, err := c.load()
+	if err != nil {
+		return nil, tip{}, errors.Join(err, c.cell.Close())
+	}
+	return c, t, nil
+}
+
+func (c *tipCell) load() (t tip, err error) {
+	data, err := c.cell.Load()
 	if err != nil || data == nil {
 		return t, err
 	}
 	if err := json.Unmarshal(data, &t); err != nil {
-		return t, homeward.Errorf("read position", homeward.Corrupt, "", "verify the item", "%w", err)
+		return t, homeward.Errorf("read position", homeward.Corrupt, c.path, "forget the item and prepare it again", "%w", err)
 	}
 	return t, nil
 }
 
-func (t tip) store(c *durable.Cell) error {
+// store commits a tip. One caller at a time. After an error only openTip can tell
+// which one is stored.
+func (c *tipCell) store(t tip) error {
 	data, err := json.Marshal(t)
 	if err != nil {
-		return homeward.Errorf("store position", homeward.Internal, "", "", "%w", err)
+		return homeward.Errorf("store position", homeward.Internal, c.path, "", "%w", err)
 	}
-	return c.Store(data)
+	if len(data) > c.max { // a larger machine manifest than any before
+		if err := c.cell.Close(); err != nil {
+			return err
+		}
+		c.max = 2 * len(data)
+		if c.cell, err = durable.OpenCell(c.fsys, c.path, c.max); err != nil {
+			return err
+		}
+	}
+	return c.cell.Store(data)
 }
+
+func (c *tipCell) close() error { return c.cell.Close() }
 
 // next is the tip one step further.
 func (t tip) next(p homeward.Position, mark homeward.Mark, machine homeward.Machine) tip {

@@ -29,6 +29,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type mapFile struct {
 	file durable.File
 	bits *block.Map // what the file says once the last write is durable
+	base int64      // of sector 0 in the file
 }
 
 func sectorsOf(blocks int64) int64 { return (blocks + sectorBlocks - 1) / sectorBlocks }
@@ -59,7 +60,7 @@ func (m *mapFile) load() error {
 	buf := make([]byte, batch)
 	for s := int64(0); s < sectors; {
 		n := min(batch, (sectors-s)*sectorSize)
-		if got, err := m.file.ReadAt(buf[:n], s*sectorSize); int64(got) < n {
+		if got, err := m.file.ReadAt(buf[:n], m.base+s*sectorSize); int64(got) < n {
 			if err == io.EOF {
 				return m.corrupt("it ends after sector %d of %d", s+int64(got)/sectorSize, sectors)
 			}
@@ -99,7 +100,7 @@ func (m *mapFile) parse(sector int64, b []byte) error {
 			return m.corrupt("sector %d has bits beyond the disk's end", sector)
 		}
 		if w != 0 {
-			words[at] = w
+			words[at] |= w
 		}
 	}
 	return nil
@@ -124,7 +125,7 @@ func (m *mapFile) add(runs []block.Run) error {
 		for i := range n {
 			buf = m.appendSector(buf, order[i])
 		}
-		if _, err := m.file.WriteAt(buf, order[0]*sectorSize); err != nil {
+		if _, err := m.file.WriteAt(buf, m.base+order[0]*sectorSize); err != nil {
 			return err
 		}
 		order = order[n:]
@@ -139,7 +140,7 @@ func (m *mapFile) appendSector(buf []byte, sector int64) []byte {
 	for at := sector * sectorWords; at < (sector+1)*sectorWords; at++ {
 		w := uint64(0)
 		if at < int64(len(words)) {
-			w = words[at] // only add writes them, one caller at a time
+			w = words[at] // only add sets bits, one caller at a time
 		}
 		buf = binary.LittleEndian.AppendUint64(buf, w)
 	}

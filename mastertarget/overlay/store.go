@@ -30,15 +30,19 @@ type Store struct {
 
 	flushing sync.Mutex // one Flush at a time
 	durable  *mapFile   // nil: a scratch store, which is gone after a crash
+	live     *live      // nil: what was not flushed may be lost with the process
 
 	mu      sync.Mutex
 	pending []block.Run // put, and not yet in the map file
 }
 
-// Create makes an empty store, durably: path.data and path.map. What is there
-// of that name is overwritten.
+// Create makes an empty store, durably: path.data and path.map (Open adds
+// path.live). What is there of that name is overwritten.
 func Create(fsys durable.FS, path string, size int64) error {
 	blocks := block.BlocksOf(size)
+	if err := durable.Remove(fsys, path+".live"); err != nil {
+		return homeward.Wrap(err, "create overlay", path)
+	}
 	for name, length := range map[string]int64{path + ".data": size, path + ".map": sectorsOf(blocks) * sectorSize} {
 		f, err := fsys.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 		if err != nil {
@@ -55,25 +59,46 @@ func Create(fsys durable.FS, path string, size int64) error {
 	return homeward.Wrap(fsys.SyncDir(filepath.Dir(path)), "create overlay", path)
 }
 
-// Open opens what Create made. Corrupt: the map is damaged, or the two files do
-// not fit each other.
-func Open(fsys durable.FS, path string) (*Store, error) {
+// Open opens what Create made. boot names this boot of the kernel: then a write
+// that was not flushed outlives the process, as long as the kernel does. Without
+// it only flushed writes do.
+//
+// Corrupt: a map is damaged, or the files do not fit each other.
+func Open(fsys durable.FS, path, boot string) (*Store, error) {
 	s := &Store{fsys: fsys, path: path}
 	var err error
 	if s.data, err = fsys.OpenFile(path+".data", os.O_RDWR, 0); err != nil {
 		return nil, homeward.Wrap(err, "open overlay", path)
 	}
 	info, err := s.data.Stat()
+	if err == nil {
+		s.size = info.Size()
+		err = s.openMaps(boot)
+	}
 	if err != nil {
-		return nil, errors.Join(homeward.Wrap(err, "open overlay", path), s.data.Close())
+		return nil, errors.Join(homeward.Wrap(err, "open overlay", path), s.Close())
 	}
-	s.size = info.Size()
-	if s.durable, err = openMap(fsys, path+".map", block.BlocksOf(s.size)); err != nil {
-		return nil, errors.Join(err, s.data.Close())
-	}
-	s.held = s.durable.bits.Clone()
 	s.bytes.Store(s.held.Count() * block.Size)
 	return s, nil
+}
+
+func (s *Store) openMaps(boot string) (err error) {
+	if s.durable, err = openMap(s.fsys, s.path+".map", block.BlocksOf(s.size)); err != nil {
+		return err
+	}
+	s.held = s.durable.bits.Clone()
+	if boot == "" {
+		return nil
+	}
+	if s.live, err = openLive(s.fsys, s.path+".live", boot, s.held); err != nil {
+		return err
+	}
+	unflushed := s.held.Clone()
+	unflushed.AndNot(s.durable.bits)
+	for run := range unflushed.Runs(0) {
+		s.pending = append(s.pending, run)
+	}
+	return nil
 }
 
 // Scratch makes a store that does not outlive the process: path.data only.
@@ -90,7 +115,7 @@ func Scratch(fsys durable.FS, path string, size int64) (*Store, error) {
 
 // Remove removes the files of a store, durably. Absent ones are fine.
 func Remove(fsys durable.FS, path string) error {
-	return errors.Join(durable.Remove(fsys, path+".map"), durable.Remove(fsys, path+".data"))
+	return errors.Join(durable.Remove(fsys, path+".live"), durable.Remove(fsys, path+".map"), durable.Remove(fsys, path+".data"))
 }
 
 // Size of the disk in bytes.
@@ -148,7 +173,11 @@ func (s *Store) note(off, n int64) error {
 		full = len(s.pending) >= maxPending
 		s.mu.Unlock()
 	}
-	s.held.Set(start, count)
+	if s.live == nil {
+		s.held.Set(start, count)
+	} else if err := s.live.add(block.Run{Start: start, Count: count}); err != nil {
+		return err
+	}
 	s.bytes.Add(fresh * block.Size)
 	if full {
 		return s.Flush()
@@ -217,6 +246,9 @@ func (s *Store) Close() error {
 	err := s.data.Close()
 	if s.durable != nil {
 		err = errors.Join(err, s.durable.file.Close())
+	}
+	if s.live != nil {
+		err = errors.Join(err, s.live.m.file.Close())
 	}
 	return err
 }
