@@ -17,12 +17,16 @@ const (
 	// maxWorkers is the most requests of one connection that are carried out at a time.
 	maxWorkers = 32
 	// inlineMax is the largest read or write that is carried out while its worker
-	// keeps the turn: for these a switch of goroutines costs more than the request.
+	// keeps the turn: to a quick disk (a page cache) a switch of goroutines costs
+	// more than the parallelism brings.
 	inlineMax = 2 << 20
-	// slowDisk is how long such a request may take. If one takes longer, the next
-	// handedOver requests are carried out side by side before inline is tried again.
-	slowDisk   = 1000 * time.Microsecond
-	handedOver = 64
+	// A disk is quick when such a request takes less than quickBase and a nanosecond
+	// for each byte. If one takes longer, the next requests are handed over, to be
+	// carried out side by side: four times as many each time in a row, from 4*handedMin
+	// to handedMax, before the disk is tried inline again.
+	quickBase = 60 * time.Microsecond
+	handedMin = 4
+	handedMax = 4096
 )
 
 // session is the transmission phase of one connection. Its workers take turns:
@@ -51,7 +55,8 @@ type session struct {
 	turn    sync.Mutex // guards in and what follows
 	ended   bool
 	err     error // why, nil when in good order
-	hurried int   // requests left to be handed over
+	handed  int   // requests left to be handed over
+	penalty int   // how many were when the disk was last found slow
 }
 
 func newSession(n *negotiation, e *served) *session {
@@ -160,18 +165,22 @@ func (s *session) work() {
 
 // quick reports whether t is to be carried out with the turn kept.
 func (s *session) quick(t *task) bool {
-	if s.hurried > 0 {
-		s.hurried--
+	if s.handed > 0 {
+		s.handed--
 		return false
 	}
 	return (t.cmd == cmdRead || t.cmd == cmdWrite) && t.n <= inlineMax && t.flags&reqFUA == 0
 }
 
 func (s *session) doQuick(t *task) {
+	quick := quickBase + time.Duration(t.n)
 	begun := time.Now()
 	t.do()
-	if time.Since(begun) > slowDisk {
-		s.hurried = handedOver
+	if time.Since(begun) < quick {
+		s.penalty = 0
+	} else {
+		s.penalty = min(4*max(s.penalty, handedMin), handedMax)
+		s.handed = s.penalty
 	}
 	t.answer(true) // kept back until there is nothing to read
 }

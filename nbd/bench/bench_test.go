@@ -38,6 +38,7 @@ type fioReport struct {
 	Jobs []struct {
 		Read, Write struct {
 			IOPS float64 `json:"iops"`
+			N    int64   `json:"total_ios"`
 		}
 	}
 }
@@ -48,35 +49,65 @@ func BenchmarkAgainstNbdkit(b *testing.B) {
 		dir = b.TempDir()
 	}
 	path := fill(b, dir)
-	ours, theirs := serveOurs(b, path), serveNbdkit(b, path)
+	ours := subject{serveOurs(b, path), os.Getpid()}
+	theirs := serveNbdkit(b, path)
 	for _, size := range []string{"4k", "64k", "1m"} {
 		for _, rw := range []string{"randread", "randwrite", "read", "write"} {
 			for _, depth := range []int{1, 16, 32} {
 				b.Run(fmt.Sprintf("%s/%s/qd%d", size, rw, depth), func(b *testing.B) {
-					alternate(b, ours, theirs, func(uri string) float64 { return fio(b, uri, size, rw, depth) })
+					alternate(b, ours, theirs, func(s subject) sample { return fio(b, s, size, rw, depth) })
 				})
 			}
 		}
 	}
 }
 
+// subject is a server to be measured.
+type subject struct {
+	uri string
+	pid int
+}
+
+// sample is one measurement: requests in a second, and processor time of the
+// server for one request, which says more than the first where the machine is busy.
+type sample struct{ iops, micros float64 }
+
 // alternate measures both in turns, so that what else the machine does hits both
-// alike, and reports the medians and the median of the ratios of neighbours.
-func alternate(b *testing.B, ours, theirs string, measure func(uri string) float64) {
-	var us, them, ratios []float64
+// alike, and reports the medians, and those of the ratios of neighbours.
+func alternate(b *testing.B, ours, theirs subject, measure func(subject) sample) {
+	var us, them, ratios, usCPU, themCPU []float64
 	for i := range *rounds {
-		var u, t float64
+		var u, t sample
 		if i%2 == 0 {
 			u, t = measure(ours), measure(theirs)
 		} else {
 			t, u = measure(theirs), measure(ours)
 		}
-		us, them, ratios = append(us, u), append(them, t), append(ratios, u/t)
+		us, them, ratios = append(us, u.iops), append(them, t.iops), append(ratios, u.iops/t.iops)
+		usCPU, themCPU = append(usCPU, u.micros), append(themCPU, t.micros)
 	}
 	b.ReportMetric(median(us), "ours-iops")
 	b.ReportMetric(median(them), "nbdkit-iops")
 	b.ReportMetric(median(ratios), "ratio")
+	b.ReportMetric(median(usCPU), "ours-cpu-us")
+	b.ReportMetric(median(themCPU), "nbdkit-cpu-us")
 	b.ReportMetric(0, "ns/op")
+}
+
+// cpu is the processor time a process has used, its ended threads included, in
+// microseconds.
+func cpu(b *testing.B, pid int) float64 {
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	// The fields behind the name, which may hold anything but ends with the last ')'.
+	fields := strings.Fields(string(line[strings.LastIndexByte(string(line), ')')+1:]))
+	var user, system float64
+	if _, err := fmt.Sscan(fields[11]+" "+fields[12], &user, &system); err != nil {
+		b.Fatal(err)
+	}
+	return (user + system) * 1e4 // the kernel counts in hundredths of a second
 }
 
 func median(v []float64) float64 {
@@ -145,7 +176,7 @@ func serveOurs(b *testing.B, path string) string {
 	return nbd.UnixURI(socket, "d").String()
 }
 
-func serveNbdkit(b *testing.B, path string) string {
+func serveNbdkit(b *testing.B, path string) subject {
 	socket := filepath.Join(b.TempDir(), "nbdkit")
 	cmd := exec.Command("nbdkit", "-f", "-U", socket, "file", path)
 	cmd.Stderr = os.Stderr
@@ -160,7 +191,7 @@ func serveNbdkit(b *testing.B, path string) string {
 		c, err := net.Dial("unix", socket)
 		if err == nil {
 			_ = c.Close()
-			return nbd.UnixURI(socket, "").String()
+			return subject{nbd.UnixURI(socket, "").String(), cmd.Process.Pid}
 		}
 		select {
 		case <-b.Context().Done():
@@ -170,11 +201,13 @@ func serveNbdkit(b *testing.B, path string) string {
 	}
 }
 
-func fio(b *testing.B, uri, size, rw string, depth int) float64 {
-	cmd := exec.Command("fio", "--name=x", "--ioengine=nbd", "--uri="+uri, "--rw="+rw, "--bs="+size,
+func fio(b *testing.B, s subject, size, rw string, depth int) sample {
+	before := cpu(b, s.pid)
+	cmd := exec.Command("fio", "--name=x", "--ioengine=nbd", "--uri="+s.uri, "--rw="+rw, "--bs="+size,
 		fmt.Sprintf("--iodepth=%d", depth), "--size=1g", "--time_based", fmt.Sprintf("--runtime=%dms", int(*seconds*1000)),
 		"--norandommap", "--randrepeat=1", "--output-format=json")
 	out, err := cmd.Output()
+	used := cpu(b, s.pid) - before
 	if err != nil {
 		b.Fatalf("fio: %v\n%s (missing: apt-get install fio)", err, out)
 	}
@@ -182,5 +215,6 @@ func fio(b *testing.B, uri, size, rw string, depth int) float64 {
 	if err := json.Unmarshal(out[strings.IndexByte(string(out), '{'):], &r); err != nil {
 		b.Fatalf("%v in %s", err, out)
 	}
-	return r.Jobs[0].Read.IOPS + r.Jobs[0].Write.IOPS
+	j := r.Jobs[0]
+	return sample{j.Read.IOPS + j.Write.IOPS, used / float64(j.Read.N+j.Write.N)}
 }
