@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -222,7 +221,7 @@ func (l Late) compare(ctx context.Context, d block.Disk, path string, id homewar
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	size, table, err := readBaseline(f, id, d.Size())
 	if err != nil {
 		return 0, homeward.Wrap(err, "read baseline", path)
@@ -249,7 +248,7 @@ func readBaseline(f durable.File, id homeward.ID, most int64) (size int64, table
 		return 0, nil, homeward.Errorf("decode", homeward.Corrupt, "", "", "it is damaged")
 	}
 	head := make([]byte, baselineHeader)
-	if _, err := f.ReadAt(head, 0); err != nil && err != io.EOF {
+	if err := readZeroes(f, head, 0); err != nil {
 		return 0, nil, err
 	}
 	size = int64(binary.LittleEndian.Uint64(head[24:]))
@@ -260,7 +259,7 @@ func readBaseline(f durable.File, id homeward.ID, most int64) (size int64, table
 		return size, nil, nil // the caller refuses it
 	}
 	table = make([]byte, groupsOf(size)*int64(len(block.Hash{})))
-	if _, err := f.ReadAt(table, baselineHeader); err != nil && err != io.EOF {
+	if err := readZeroes(f, table, baselineHeader); err != nil {
 		return 0, nil, err
 	}
 	if !bytes.Equal(head, baselineHead(id, size, table)) {
@@ -288,7 +287,7 @@ func diffGroup(f durable.File, size int64, table []byte, group int64, now []byte
 		if int64(len(now)) == n*each && block.Hash(blake3.Sum256(now)) == want {
 			return nil
 		}
-		if _, err := f.ReadAt(before, leavesAt(size, group)); err != nil && err != io.EOF {
+		if err := readZeroes(f, before, leavesAt(size, group)); err != nil {
 			return err
 		}
 		if block.Hash(blake3.Sum256(before)) != want {

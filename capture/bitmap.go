@@ -55,13 +55,15 @@ func (b *bitmap) page(p int64) *page {
 	return pg
 }
 
+// noBits stands for the words of pages that are not there; never written to.
+var noBits uint64
+
 // span calls do for each word that the range touches, with the bits it touches;
 // pages that are not there are made or, without make, are words of zero.
 func (b *bitmap) span(start, count int64, create bool, do func(w *uint64, mask uint64) (more bool)) {
-	var none uint64
 	for end := start + count; start < end; {
 		n := min(64-start%64, end-start)
-		w := &none
+		w := &noBits
 		if pg := b.pages[start/pageBlocks].Load(); pg != nil {
 			w = &pg[start%pageBlocks/64]
 		} else if create {
@@ -144,16 +146,20 @@ func (b *bitmap) orMap(m *block.Map) {
 
 // addTo adds every block to m.
 func (b *bitmap) addTo(m *block.Map) {
-	words := m.Words()
 	for p := range b.pages {
-		pg := b.pages[p].Load()
-		if pg == nil {
-			continue
-		}
-		to := words[p*pageWords : min((p+1)*pageWords, len(words))]
-		for i := range to {
-			to[i] |= atomic.LoadUint64(&pg[i])
-		}
+		b.addPage(int64(p), m)
+	}
+}
+
+func (b *bitmap) addPage(p int64, m *block.Map) {
+	pg := b.pages[p].Load()
+	if pg == nil {
+		return
+	}
+	words := m.Words()
+	to := words[p*pageWords : min((p+1)*pageWords, int64(len(words)))]
+	for i := range to {
+		to[i] |= atomic.LoadUint64(&pg[i])
 	}
 }
 

@@ -2,10 +2,12 @@ package capture
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 
 	"github.com/homeward-dr/homeward/block"
 	"github.com/homeward-dr/homeward/durable/powerloss"
@@ -64,6 +66,10 @@ func TestFailingSpill(t *testing.T) {
 
 // Copies move to the spill file and are read from there, by parts as they ship.
 func TestSpill(t *testing.T) {
+	synctest.Test(t, spillAndRead)
+}
+
+func spillAndRead(t *testing.T) {
 	r := newRig(t, 4<<20)
 	r.kill()
 	r.cfg.CacheBytes = 64 * block.Size
@@ -75,10 +81,7 @@ func TestSpill(t *testing.T) {
 	c := r.cut(CutOptions{})
 	for at := range int64(n) {
 		r.fill(0, at, 1, 'x')
-		for r.pool.crowded() && c.Err() == nil { // slower than the spill
-			r.pool.mu.Lock()
-			r.pool.mu.Unlock()
-		}
+		synctest.Wait() // for the spill
 	}
 	if c.Err() != nil {
 		t.Fatal(c.Err())
@@ -99,6 +102,7 @@ func TestSpill(t *testing.T) {
 	if s := r.Stats(); s.SpillBytes+s.CacheBytes > 0 {
 		t.Errorf("copies outlive the cut: %+v", s)
 	}
+	r.must(r.Close(context.Background()))
 }
 
 // Frozen content is read while it is overwritten, again and again, by many.

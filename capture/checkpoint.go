@@ -102,7 +102,7 @@ func openCheckpoint(fsys durable.FS, path string, instance homeward.ID, size, bl
 
 func (c *checkpoint) load(size int64, maps [checkpointMaps]*bitmap) (torn []int64, err error) {
 	head := make([]byte, checkpointHeader)
-	if _, err := c.file.ReadAt(head, 0); err != nil && err != io.EOF {
+	if err := readZeroes(c.file, head, 0); err != nil {
 		return nil, err
 	}
 	info, err := c.file.Stat()
@@ -117,7 +117,7 @@ func (c *checkpoint) load(size int64, maps [checkpointMaps]*bitmap) (torn []int6
 	for kind := range maps {
 		for p := int64(0); p < c.pages; p += batch {
 			n := min(batch, c.pages-p)
-			if _, err := c.file.ReadAt(buf[:n*recordBytes], c.offset(kind, p)); err != nil && err != io.EOF {
+			if err := readZeroes(c.file, buf[:n*recordBytes], c.offset(kind, p)); err != nil {
 				return nil, err
 			}
 			for i := range n {
@@ -128,6 +128,16 @@ func (c *checkpoint) load(size int64, maps [checkpointMaps]*bitmap) (torn []int6
 		}
 	}
 	return torn, nil
+}
+
+// readZeroes fills p; what lies beyond the end of the file reads as zero.
+func readZeroes(f io.ReaderAt, p []byte, off int64) error {
+	n, err := f.ReadAt(p, off)
+	if errors.Is(err, io.EOF) {
+		clear(p[n:])
+		return nil
+	}
+	return err
 }
 
 func (c *checkpoint) offset(kind int, p int64) int64 {

@@ -29,8 +29,8 @@ func (m *Machine) halt(ctx context.Context, why error) error {
 	if !empty {
 		return homeward.Errorf("drain", homeward.Timeout, "", "try again: writes stay refused", "writes are still in flight: %w", context.Cause(ctx))
 	}
-	m.applying.Lock()   // waits for a release under way; later ones are refused
-	m.applying.Unlock() //nolint:staticcheck // an empty section is a barrier
+	m.applying.Lock() // waits for a release under way; later ones are refused
+	defer m.applying.Unlock()
 	return nil
 }
 

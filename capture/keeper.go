@@ -100,7 +100,10 @@ func (k *keeper) warm(start, count int64) {
 	case k.wake <- struct{}{}:
 	default:
 	}
-	<-round
+	select {
+	case <-round:
+	case <-k.stop: // the caller is refused when it asks again
+	}
 }
 
 // run is the one goroutine that inserts and evicts.
@@ -243,13 +246,17 @@ func (k *keeper) writeWhere(kind int, pages func(p int64) bool) error {
 	return nil
 }
 
-// outdate says that bits of a page are gone from memory, so that it is rewritten
-// at leisure.
-func (k *keeper) outdate(kind int, b *bitmap) {
+// outdate takes bits out of b by do, and has its pages rewritten at leisure.
+func (k *keeper) outdate(kind int, b *bitmap, do func()) {
+	var pages []int
 	for p := range b.pages {
 		if b.pages[p].Load() != nil {
-			k.stale[kind][p].Store(true)
+			pages = append(pages, p)
 		}
+	}
+	do()
+	for _, p := range pages {
+		k.stale[kind][p].Store(true)
 	}
 }
 

@@ -50,6 +50,7 @@ type live struct {
 	mu   sync.Mutex
 	heap map[int64]bool // offsets of pages for which there was no room
 	full func(error)    // told about the first of them
+	head bool           // there is room for the header
 
 	reserve func(off int64) error // room for a page; a field so that tests take it away
 }
@@ -93,7 +94,7 @@ func reopenLive(path string, id liveID, blocks int64, full func(error)) (l *live
 	if err != nil {
 		return nil, false, durable.SystemError("open live map", path, err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it is only read
 	head := make([]byte, liveHeader)
 	if _, err := io.ReadFull(f, head); err != nil {
 		return nil, false, nil // shorter than a header: never sealed
@@ -132,6 +133,7 @@ func mapLive(path string, blocks int64, flag int, full func(error)) (*live, erro
 	if err != nil {
 		return nil, errors.Join(durable.SystemError("map live map", path, err), f.Close())
 	}
+	l.head = l.reserve(0) == nil
 	for i := range l.maps {
 		base := liveHeader + int64(i)*pages*pageBytes
 		b := newBitmap(blocks)
@@ -176,24 +178,21 @@ func (l *live) allot(off int64) *page {
 	l.heap[off] = true
 	l.mu.Unlock()
 	if first {
-		binary.LittleEndian.PutUint64(l.mem[liveLostAt:], 1)
+		if l.head {
+			binary.LittleEndian.PutUint64(l.mem[liveLostAt:], 1)
+		}
 		l.full(durable.SystemError("extend live map", l.path, err))
 	}
 	return new(page)
 }
 
 func (l *live) fallocate(off int64) error {
-	err := unix.EINTR
-	for err == unix.EINTR {
-		e, ok := unix.Fallocate(int(l.file.Fd()), unix.FALLOC_FL_KEEP_SIZE, off, pageBytes).(unix.Errno)
-		if !ok {
-			return nil
-		}
-		err = e
+	err := error(unix.EINTR)
+	for errors.Is(err, unix.EINTR) {
+		err = unix.Fallocate(int(l.file.Fd()), unix.FALLOC_FL_KEEP_SIZE, off, pageBytes)
 	}
-	if err == unix.EOPNOTSUPP {
-		_, werr := l.file.WriteAt(make([]byte, pageBytes), off)
-		return werr
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		_, err = l.file.WriteAt(make([]byte, pageBytes), off)
 	}
 	return err
 }
@@ -214,8 +213,8 @@ func (l *live) drop(off int64) {
 
 // seal makes the file believable: from now on it has every bit.
 func (l *live) seal(id liveID) error {
-	if err := l.reserve(0); err != nil {
-		return durable.SystemError("write live map", l.path, err)
+	if !l.head {
+		return homeward.Errorf("write live map", homeward.NoSpace, l.path, "free some space on its file system", "no room for its header")
 	}
 	lost := binary.LittleEndian.Uint64(l.mem[liveLostAt:])
 	head := id.header()

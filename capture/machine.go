@@ -30,10 +30,11 @@ type Machine struct {
 	ended     atomic.Pointer[error] // why nothing is written, cut or released any more
 	closed    atomic.Bool
 
-	// Locks, outermost first. Below them only those of gate, keeper, stripe and pool.
-	cutting  sync.Mutex   // one cut or hold at a time; guards hold and spent
+	// Locks, outermost first. Below them only those of gate, keeper, stripe and pool;
+	// a keeper's io is outside of roles.
 	applying sync.Mutex   // one Applied at a time, also while it flushes
 	release  sync.Mutex   // guards older and newer
+	cutting  sync.Mutex   // one cut or hold at a time; guards hold and spent
 	roles    sync.RWMutex // guards open and which bitmap has which role; held for pointer swaps
 	hold     *hold
 	spent    []homeward.ID
@@ -150,16 +151,28 @@ func (m *Machine) Dirty(n int) *block.Map {
 // collect is the union of some maps of a disk.
 func (m *Machine) collect(d *disk, which func(d *disk) []*bitmap) *block.Map {
 	out := block.NewMap(d.blocks)
-	m.roles.RLock()
-	defer m.roles.RUnlock()
-	if m.closed.Load() && d.live.mem == nil {
-		out.Set(0, d.blocks)
-		return out
-	}
-	for _, b := range which(d) {
-		b.addTo(out)
+	for p := range pagesFor(d.blocks) {
+		if !m.collectPage(d, which, p, out) {
+			out.Set(0, d.blocks)
+			break
+		}
 	}
 	return out
+}
+
+// collectPage holds the lock no longer than a cut may have to wait for it with the
+// gate closed. Between pages bits move from map to map, but each is in one at any
+// time. False after Close.
+func (m *Machine) collectPage(d *disk, which func(d *disk) []*bitmap, p int64, out *block.Map) bool {
+	m.roles.RLock()
+	defer m.roles.RUnlock()
+	if d.live.mem == nil {
+		return false
+	}
+	for _, b := range which(d) {
+		b.addPage(p, out)
+	}
+	return true
 }
 
 // Suspect is the set of blocks that may have changed unseen; Reasons tells why. A
@@ -190,10 +203,11 @@ func (m *Machine) ClearSuspect(disk int, b *block.Map) error {
 	if err := d.flush(); err != nil {
 		return err
 	}
-	d.keep.outdate(suspectMap, d.suspect)
-	for run := range b.Runs(0) {
-		d.suspect.unset(run.Start, run.Count)
-	}
+	d.keep.outdate(suspectMap, d.suspect, func() {
+		for run := range b.Runs(0) {
+			d.suspect.unset(run.Start, run.Count)
+		}
+	})
 	if d.suspect.count() == 0 {
 		m.notes.clearSuspect(disk)
 	}

@@ -96,9 +96,12 @@ func (p *pool) crowded() bool {
 	return p.used > p.max/2
 }
 
+// spillBatch is how many blocks are spilled by one write where slots are adjacent.
+const spillBatch = 64
+
 // run moves copies of the frozen cut to the spill file until stop is closed.
 func (p *pool) run(m *Machine, stop <-chan struct{}) {
-	buf := make([]byte, block.Size)
+	buf := make([]byte, spillBatch*block.Size)
 	for {
 		select {
 		case <-stop:
@@ -113,37 +116,48 @@ func (p *pool) run(m *Machine, stop <-chan struct{}) {
 	}
 }
 
-// relieve spills what a stripe has in memory, block by block.
+// cached is a copy in the pool, on its way to the spill file.
+type cached struct {
+	key  blockKey
+	page int32
+}
+
+// relieve spills what a stripe has in memory.
 func (p *pool) relieve(st *stripe, buf []byte) {
 	for p.crowded() {
-		key, page, ok := st.anyCached(p, buf)
-		if !ok {
-			return
-		}
-		slot, ok := p.spill.write(buf)
-		if !ok {
+		first, room := p.spill.take()
+		list := st.someCached(p, buf, room)
+		p.spill.untake(first+int64(len(list)), room-len(list))
+		if len(list) == 0 || !p.spill.write(buf[:len(list)*block.Size], first) {
+			p.spill.untake(first, len(list))
 			return
 		}
 		st.mu.Lock()
-		if now, there := st.cache[key]; there && now == page && !st.over {
-			delete(st.cache, key)
-			st.spill[key] = slot
-			p.drop(page)
-		} else {
-			p.spill.drop(slot)
+		for i, was := range list {
+			if now, there := st.cache[was.key]; there && now == was.page && !st.over {
+				delete(st.cache, was.key)
+				st.spill[was.key] = first + int64(i)
+				p.drop(was.page)
+			} else {
+				p.spill.untake(first+int64(i), 1)
+			}
 		}
 		st.mu.Unlock()
 	}
 }
 
-func (st *stripe) anyCached(p *pool, buf []byte) (blockKey, int32, bool) {
+// someCached copies at most n blocks of a stripe into buf.
+func (st *stripe) someCached(p *pool, buf []byte, n int) (list []cached) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	for key, page := range st.cache {
-		p.get(page, buf)
-		return key, page, true
+		if len(list) == n {
+			break
+		}
+		p.get(page, buf[len(list)*block.Size:][:block.Size])
+		list = append(list, cached{key, page})
 	}
-	return blockKey{}, 0, false
+	return list
 }
 
 // spill is the file that saved copies move to: scratch, emptied at start and
@@ -169,28 +183,32 @@ func (s *spill) open() error {
 	return nil
 }
 
-// write stores a block; false when the file is full or has failed.
-func (s *spill) write(data []byte) (slot int64, ok bool) {
+// take reserves adjacent slots: many while the file grows, then one by one those
+// that were given back; none when the file is full or has failed.
+func (s *spill) take() (first int64, n int) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	switch {
-	case s.failed.Load() != nil || s.used >= s.max:
-		s.mu.Unlock()
-		return 0, false
+	case s.failed.Load() != nil:
+	case s.next < s.max:
+		first, n = s.next, int(min(spillBatch, s.max-s.next))
+		s.next += int64(n)
 	case len(s.free) > 0:
-		slot, s.free = s.free[len(s.free)-1], s.free[:len(s.free)-1]
-	default:
-		slot = s.next
-		s.next++
+		first, n = s.free[len(s.free)-1], 1
+		s.free = s.free[:len(s.free)-1]
 	}
-	s.used++
-	s.mu.Unlock()
-	if _, err := s.file.WriteAt(data, slot*block.Size); err != nil {
+	s.used += int64(n)
+	return first, n
+}
+
+// write fills slots; false when the file fails.
+func (s *spill) write(data []byte, first int64) bool {
+	if _, err := s.file.WriteAt(data, first*block.Size); err != nil {
 		err = homeward.Wrap(err, "spill saved copies", s.path)
 		s.failed.CompareAndSwap(nil, &err)
-		s.drop(slot)
-		return 0, false
+		return false
 	}
-	return slot, true
+	return true
 }
 
 func (s *spill) read(slot int64, to []byte) error {
@@ -203,13 +221,19 @@ func (s *spill) read(slot int64, to []byte) error {
 }
 
 func (s *spill) drop(slot int64) {
-	if slot == zeroSlot {
-		return
+	if slot != zeroSlot {
+		s.untake(slot, 1)
 	}
+}
+
+// untake gives slots back.
+func (s *spill) untake(first int64, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.free = append(s.free, slot)
-	if s.used--; s.used == 0 {
+	for i := range int64(n) {
+		s.free = append(s.free, first+i)
+	}
+	if s.used -= int64(n); s.used == 0 && n > 0 {
 		s.free, s.next = nil, 0
 		_ = s.file.Truncate(0) // only to give room back; slots are written before they are read
 	}

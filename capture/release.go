@@ -132,8 +132,7 @@ func (m *Machine) forget() {
 	m.older, m.newer = m.newer, generation{}
 	m.roles.Unlock()
 	for _, d := range m.disks { // in use by nobody else before the next Spooled
-		d.keep.outdate(changedMap, d.newer)
-		d.newer.clear()
+		d.keep.outdate(changedMap, d.newer, d.newer.clear)
 	}
 }
 
@@ -153,11 +152,13 @@ func (m *Machine) Reship() error {
 	if err := m.ending(); err != nil {
 		return homeward.Wrap(err, "ship again", "")
 	}
-	m.roles.Lock() // keeps a cut from swapping the active maps meanwhile
-	defer m.roles.Unlock()
+	m.cutting.Lock() // no cut swaps the active maps meanwhile
 	for _, d := range m.disks {
 		d.active.Load().or(d.older)
 		d.active.Load().or(d.newer)
+	}
+	m.cutting.Unlock()
+	for _, d := range m.disks {
 		d.older.clear()
 		d.newer.clear()
 	}

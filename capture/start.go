@@ -150,12 +150,10 @@ func (d *disk) recover(state string, old diskStamp) (*found, error) {
 	if state == stampHandedOver {
 		f.kind = StartHandedOver
 	}
-	maps := [checkpointMaps]*bitmap{d.active.Load(), d.suspect}
-	saved, torn, err := openCheckpoint(d.m.cfg.FS, d.file("map"), d.m.instance, old.Size, block.BlocksOf(old.Size), maps)
-	if err != nil {
-		return d.allSuspect("map unreadable: " + err.Error()), nil
+	torn, why := d.readCheckpoint(f, old.Size)
+	if why != "" {
+		return d.allSuspect(why), nil
 	}
-	f.saved = saved
 	if state == stampRunning {
 		return d.rebooted(f, torn, old.Size), nil
 	}
@@ -167,6 +165,17 @@ func (d *disk) recover(state string, old diskStamp) (*found, error) {
 	}
 	d.grown(f, old.Size)
 	return f, nil
+}
+
+// readCheckpoint adds the bits of the checkpoint to the maps, or tells why it cannot.
+func (d *disk) readCheckpoint(f *found, size int64) (torn []int64, why string) {
+	maps := [checkpointMaps]*bitmap{d.active.Load(), d.suspect}
+	saved, torn, err := openCheckpoint(d.m.cfg.FS, d.file("map"), d.m.instance, size, block.BlocksOf(size), maps)
+	if err != nil {
+		return nil, "map unreadable: " + err.Error()
+	}
+	f.saved = saved
+	return torn, ""
 }
 
 // survived takes the live map of a process that was killed under us; nil: there is
