@@ -22,8 +22,12 @@ const (
 // map can be trusted against it, or it is not, and that is said (I-0, 4.1).
 // Safe for concurrent use.
 type chain struct {
+	fs   durable.FS
+	path string
+
 	mu      sync.Mutex
 	cell    *durable.Cell
+	failed  bool // the last store did
 	applied homeward.Position
 	pending []homeward.Position // in the order sent; abandoned attempts stay in
 	sent    homeward.Traffic
@@ -43,7 +47,7 @@ func openChain(fsys durable.FS, path string, base homeward.Position) (*chain, er
 	if err != nil {
 		return nil, err
 	}
-	c := &chain{cell: cell, applied: base, changed: make(chan struct{})}
+	c := &chain{fs: fsys, path: path, cell: cell, applied: base, changed: make(chan struct{})}
 	data, err := cell.Load()
 	if err == nil && data != nil {
 		var r chainRecord
@@ -66,7 +70,26 @@ func (c *chain) store() error {
 	if err != nil {
 		return err
 	}
-	return c.cell.Store(data)
+	err = c.cell.Store(data)
+	c.failed = err != nil
+	return err
+}
+
+// mend opens the file anew after a store failed: a file whose sync failed is
+// never written again (I-10).
+func (c *chain) mend() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.failed {
+		return nil
+	}
+	cell, err := durable.OpenCell(c.fs, c.path, chainBytes)
+	if err != nil {
+		return err
+	}
+	_ = c.cell.Close() // it holds nothing that is not in memory
+	c.cell = cell
+	return c.store()
 }
 
 // admit makes p durable as one the replica may reach from now on.
@@ -156,4 +179,8 @@ func (c *chain) traffic() homeward.Traffic {
 	return c.sent
 }
 
-func (c *chain) close() error { return c.cell.Close() }
+func (c *chain) close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cell.Close()
+}

@@ -108,7 +108,7 @@ func (l *leg) runSession(ctx context.Context) (progressed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if err := l.capture.Reship(); err != nil {
+	if err := errors.Join(l.chain.mend(), l.capture.Reship()); err != nil {
 		return false, err
 	}
 	l.chain.resume(tip)

@@ -13,7 +13,7 @@ const (
 	deltaBytes = 8 << 20  // stored bytes at which a delta is closed
 	deltaReads = 64 << 20 // disk bytes at which it is closed though most are zero
 	readBlocks = 256      // read at a time: 1 MiB
-	inFlight   = 3        // deltas of one item being put
+	inFlight   = 3        // deltas of one item in memory
 
 	deltaFraming = 256 << 10 // room beside the blocks, mostly enough
 )
@@ -33,12 +33,12 @@ type span struct {
 	run  block.Run
 }
 
-// buffers bounds the deltas in memory: those in flight and one being packed,
-// each a little over deltaBytes. A buffer not in use yet is nil.
+// buffers bounds the deltas in memory, being packed or in flight, each a little
+// over deltaBytes. A buffer not in use yet is nil.
 type buffers chan *bytes.Buffer
 
 func newBuffers() buffers {
-	b := make(buffers, inFlight+1)
+	b := make(buffers, inFlight)
 	for range cap(b) {
 		b <- nil
 	}
