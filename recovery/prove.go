@@ -35,24 +35,30 @@ func (it *Item) Prove(ctx context.Context) (proof homeward.Proof, err error) {
 
 func (it *Item) prove(ctx context.Context, at homeward.Position, tell func(homeward.Progress)) (homeward.Proof, error) {
 	p := homeward.Proof{Item: it.ID(), Point: at, At: time.Now().UTC(), Source: it.Running.Name, Target: it.Standby.Name, Equal: true}
-	for i, d := range it.Machine.Disks {
+	read := pace{began: time.Now(), tell: tell}
+	for _, d := range it.Machine.Disks {
+		read.total += 2 * d.Size
+	}
+	for _, d := range it.Machine.Disks {
 		req := homeward.DigestRequest{Item: it.ID(), Disk: d.ID, At: at}
 		a := &hasher{role: it.Running.Agent, req: req, size: d.Size}
 		b := &hasher{role: it.Standby.Target, req: req, size: d.Size}
-		dp, err := proveDisk(ctx, d, a, b)
+		dp, err := proveDisk(ctx, d, a, b, &read)
 		if err != nil {
 			return p, err
 		}
 		p.Disks = append(p.Disks, dp)
 		p.Equal = p.Equal && dp.Differ == 0 && dp.Source == dp.Target
 		p.ReadBytes += a.read + b.read
-		tell(homeward.Progress{Done: int64(i + 1), Total: int64(len(it.Machine.Disks))})
 	}
 	return p, nil
 }
 
-func proveDisk(ctx context.Context, d homeward.Disk, a, b *hasher) (homeward.DiskProof, error) {
+func proveDisk(ctx context.Context, d homeward.Disk, a, b *hasher, read *pace) (homeward.DiskProof, error) {
 	dp := homeward.DiskProof{Disk: d.ID, Size: d.Size}
+	if err := readAhead(ctx, a, b, read); err != nil {
+		return dp, err
+	}
 	differ, _, err := block.Compare(ctx, a, b, nil)
 	if err != nil {
 		return dp, err
