@@ -93,6 +93,9 @@ func (s *screen) close() {
 
 // size is a number of bytes for people.
 func size(n int64) string {
+	if n < 0 {
+		return "-" + size(-n)
+	}
 	switch {
 	case n >= 1<<30:
 		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
