@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -137,6 +138,7 @@ func (c *command) runNode(ctx context.Context, want pki.Role, f nodeFlags, open 
 	if f.withParent {
 		go endWithInput(c.in, cancel) // its read ends with the process at the latest
 	}
+	defer enforceEnd(ctx, endTimeout, n.log, os.Exit)()
 	// Bind before opening: an address in use is found before anything is changed.
 	var ln net.Listener
 	if n.flags.listen != "" {
@@ -226,6 +228,26 @@ func (c *command) newNode(want pki.Role, f nodeFlags) (node, error) {
 		n.fs = faultFS{n.fs, fault}
 	}
 	return n, nil
+}
+
+// endTimeout is how long a process may take to end in order: the data face's five
+// seconds and the role's closeTimeout, and some.
+const endTimeout = 20 * time.Second
+
+// enforceEnd exits the process when it has not ended a while after ctx has: a role
+// that cannot close must not outlive its parent, and its next start goes on from
+// what is on disk, as after a kill. ended says that it did.
+func enforceEnd(ctx context.Context, patience time.Duration, log *slog.Logger, exit func(code int)) (ended func()) {
+	done := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		select {
+		case <-done:
+		case <-time.After(patience):
+			log.Error("it did not end in order: ending all the same", "waited", patience)
+			exit(homeward.Table[homeward.Timeout].Exit)
+		}
+	})
+	return func() { close(done) }
 }
 
 // onlyFrom authorizes deltas by the sender's role.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/block"
@@ -39,10 +40,11 @@ func (s *site) capture(g homeward.Generation, sink string) homeward.CaptureReque
 	}
 }
 
-// guest opens a served disk as a machine would.
+// guest opens a served disk as a machine would; it waits for an agent that is
+// restarted.
 func (s *site) guest(uri string) *nbd.Client {
 	s.t.Helper()
-	c, err := nbd.Dial(s.within(), nbd.ClientOptions{URI: uri})
+	c, err := nbd.Dial(s.within(), nbd.ClientOptions{URI: uri, ReconnectDeadline: 20 * time.Second})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -72,15 +74,152 @@ func TestRole_FaultKills(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			data := bytes.Repeat([]byte{0x5a}, block.Size)
-			g := s.guest(report.Disks[0].URI)
-			if _, err := g.WriteAt(data, block.Size); err != nil {
+			c := s.guest(report.Disks[0].URI)
+			s.writeDurably(c, block1(), block.Size)
+			s.holdsBlock1(c, "the disk")
+		})
+	}
+}
+
+// route is three processes, prepared for one item.
+type route struct {
+	*site
+	mt, ps, agent *process
+}
+
+// newRoute starts the roles; env is that of one of them, the first time.
+func newRoute(t *testing.T, faulty pki.Role, fault string) *route {
+	s := &route{site: newSite(t)}
+	start := func(kind pki.Role) *process {
+		if kind == faulty {
+			s.env = []string{faultVariable + "=" + fault}
+		}
+		defer func() { s.env = nil }()
+		return s.start(s.line(kind))
+	}
+	s.mt, s.ps, s.agent = start(pki.MasterTarget), start(pki.ProcessServer), start(pki.Agent)
+	return s
+}
+
+// prepare prepares all three and returns where the guest finds its disk. Calls are
+// made again while a role is away, as a controller would.
+func (s *route) prepare() (uri string) {
+	s.t.Helper()
+	target, server, source := role.MasterTarget(s.node("m1")), role.ProcessServer(s.node("p1")), role.Agent(s.node("a1"))
+	g := homeward.Generation{}.Next()
+	capture := s.capture(g, "https://"+s.ps.ready.Listen)
+	s.insist(func() error {
+		_, err := target.Prepare(s.within(), homeward.ReplicaRequest{
+			Machine: s.machine(), Disks: []string{"file:" + s.path("replica.img")}, Create: true, Generation: g, Base: capture.Base, Policy: capture.Policy,
+		})
+		return err
+	})
+	s.insist(func() error {
+		_, err := server.Prepare(s.within(), homeward.RouteRequest{Item: "web01", Generation: g, Target: "https://" + s.mt.ready.Listen})
+		return err
+	})
+	s.insist(func() error {
+		report, err := source.Prepare(s.within(), capture)
+		if err == nil {
+			uri = report.Disks[0].URI
+		}
+		return err
+	})
+	return uri
+}
+
+// insist makes a call until it is done, unless it fails for good.
+func (s *route) insist(call func() error) {
+	s.t.Helper()
+	ctx := s.within()
+	for {
+		err := call()
+		if err == nil {
+			return
+		}
+		if !homeward.Retryable(err) || ctx.Err() != nil {
+			s.t.Fatal(err)
+		}
+		for _, name := range []string{"m1", "p1", "a1"} { // whoever is away comes back
+			if _, err := s.hub.Wait(ctx, name); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// cut makes a point of what was written and waits until it is applied.
+func (s *route) cut() (made homeward.CutReport) {
+	s.t.Helper()
+	s.insist(func() (err error) {
+		made, err = role.Agent(s.node("a1")).Cut(s.within(), homeward.CutRequest{Item: "web01", Kind: homeward.MarkCrash, Label: "written"})
+		return err
+	})
+	return made
+}
+
+// block1 is what the guest writes to its block 1.
+func block1() []byte { return bytes.Repeat([]byte{0x5a}, block.Size) }
+
+func (s *site) holdsBlock1(c *nbd.Client, what string) {
+	s.t.Helper()
+	got := make([]byte, block.Size)
+	if _, err := c.ReadAt(got, block.Size); err != nil || !bytes.Equal(got, block1()) {
+		s.t.Errorf("%s holds something else: %v", what, err)
+	}
+}
+
+// writeDurably writes and flushes.
+func (s *site) writeDurably(c *nbd.Client, data []byte, off int64) {
+	s.t.Helper()
+	_, err := c.WriteAt(data, off)
+	if err == nil {
+		err = c.Flush()
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Each role is killed at steps of its work and started again; the write arrives.
+func TestPath_SurvivesKills(t *testing.T) {
+	for _, c := range []struct {
+		kind  pki.Role
+		point string
+	}{
+		{pki.Agent, "admitted:2"}, {pki.Agent, "acked"}, {pki.Agent, "fs.sync *:12"},
+		{pki.ProcessServer, "fs.rename *.delta"}, {pki.ProcessServer, "fs.write *.delta*"},
+		{pki.MasterTarget, "disk.write"}, {pki.MasterTarget, "disk.flush"}, {pki.MasterTarget, "fs.sync position:3"}, {pki.MasterTarget, "fs.rename *.undo"},
+	} {
+		t.Run(string(c.kind)+" "+c.point, func(t *testing.T) {
+			s := newRoute(t, c.kind, c.point)
+			victim := map[pki.Role]*process{pki.Agent: s.agent, pki.ProcessServer: s.ps, pki.MasterTarget: s.mt}[c.kind]
+			line := s.line(c.kind)
+			if victim.ready.Listen != "" {
+				line += " --listen " + victim.ready.Listen
+			}
+			done := make(chan *process, 1)
+			go func() {
+				<-victim.done
+				var r ready
+				done <- s.launchInto(line, &r)
+			}()
+			s.writeDurably(s.guest(s.prepare()), block1(), block.Size)
+			cut := s.cut()
+			select {
+			case p := <-done:
+				if code := victim.cmd.ProcessState.ExitCode(); code != -1 {
+					t.Errorf("ended with %d, not at the fault\n%s", code, victim.log)
+				}
+				defer p.kill()
+			default:
+				t.Fatalf("%s never passed %q", c.kind, c.point)
+			}
+			view, err := role.MasterTarget(s.node("m1")).OpenView(s.within(), homeward.ViewRequest{Item: "web01", Name: "check", Kind: homeward.ViewReadOnly, Point: cut.Position})
+			if err != nil {
 				t.Fatal(err)
 			}
-			got := make([]byte, block.Size)
-			if _, err := g.ReadAt(got, block.Size); err != nil || !bytes.Equal(got, data) {
-				t.Errorf("the guest reads something else: %v", err)
-			}
+			s.holdsBlock1(s.guest(view.Disks[0].URI), "the replica")
 		})
 	}
 }
@@ -88,38 +227,11 @@ func TestRole_FaultKills(t *testing.T) {
 // One block's way through three processes, and back out of the volume with
 // nothing else alive.
 func TestPath_ThereAndOffline(t *testing.T) {
-	s := newSite(t)
-	mt, ps, ag := s.start(s.line(pki.MasterTarget)), s.start(s.line(pki.ProcessServer)), s.start(s.line(pki.Agent))
-	target, server, source := role.MasterTarget(s.node("m1")), role.ProcessServer(s.node("p1")), role.Agent(s.node("a1"))
-	g := homeward.Generation{}.Next()
-	capture := s.capture(g, "https://"+ps.ready.Listen)
-	if _, err := target.Prepare(s.within(), homeward.ReplicaRequest{
-		Machine: s.machine(), Disks: []string{"file:" + s.path("replica.img")}, Create: true, Generation: g, Base: capture.Base, Policy: capture.Policy,
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := server.Prepare(s.within(), homeward.RouteRequest{Item: "web01", Generation: g, Target: "https://" + mt.ready.Listen, Compression: "none"}); err != nil {
-		t.Fatal(err)
-	}
-	report, err := source.Prepare(s.within(), capture)
-	if err != nil {
-		t.Fatal(err)
-	}
-	guest := s.guest(report.Disks[0].URI)
-	block1 := bytes.Repeat([]byte{0x5a}, block.Size)
-	if _, err := guest.WriteAt(block1, block.Size); err != nil {
-		t.Fatal(err)
-	}
-	if err := guest.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	cut, err := source.Cut(s.within(), homeward.CutRequest{Item: "web01", Kind: homeward.MarkCrash, Label: "written"})
-	if err != nil {
-		t.Fatal(err)
-	}
-
+	s := newRoute(t, "", "")
+	s.writeDurably(s.guest(s.prepare()), block1(), block.Size)
+	cut := s.cut()
 	s.run("master-target points --dir m1.d").wants(5).says("held by process")
-	for _, p := range []*process{ag, ps, mt} {
+	for _, p := range []*process{s.agent, s.ps, s.mt} {
 		p.kill()
 	}
 	s.run("master-target points --dir m1.d").wants(0, "web01", "crash-consistent", cut.Position.String())
@@ -130,39 +242,39 @@ func TestPath_ThereAndOffline(t *testing.T) {
 	s.run("master-target serve --dir m1.d --point yesterday").wants(2).says("--point", "-30s")
 	s.run("master-target serve --dir m1.d --point 2001-01-01T00:00:00Z").wants(3).says("--point", "choose a later time")
 
-	expect := func(line string, write []byte) {
-		t.Helper()
-		var view homeward.View
-		p := s.launchInto(line+" --dir m1.d --with-parent", &view)
-		if len(view.Disks) != 1 {
-			<-p.done
-			t.Fatalf("%s: %+v\n%s", line, view, p.log)
-		}
-		c := s.guest(view.Disks[0].URI)
-		got := make([]byte, block.Size)
-		if _, err := c.ReadAt(got, block.Size); err != nil || !bytes.Equal(got, block1) {
-			t.Errorf("%s: the view holds something else: %v", line, err)
-		}
-		if write != nil {
-			if _, err := c.WriteAt(write, 0); err != nil {
-				t.Errorf("%s: %v", line, err)
-			}
-			if err := c.Flush(); err != nil {
-				t.Errorf("%s: %v", line, err)
-			}
-		}
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := p.in.Close(); err != nil {
-			t.Error(err)
-		}
-		if code := p.wait(); code != 0 {
-			t.Errorf("%s: ended with %d\n%s", line, code, p.log)
-		}
+	zeros, written := make([]byte, 26), []byte("written after the disaster")
+	s.serves("master-target serve --point "+cut.Position.String(), zeros, nil)
+	s.serves("master-target serve --scratch", zeros, written)
+	s.serves("master-target recover", zeros, written)
+	s.serves("master-target recover --item web01", written, nil)
+}
+
+// serves runs a serving command, expects block 1 and what the disk begins with,
+// writes over the latter, and ends the command.
+func (s *route) serves(line string, begins, write []byte) {
+	s.t.Helper()
+	var view homeward.View
+	p := s.launchInto(line+" --dir m1.d --with-parent", &view)
+	if len(view.Disks) != 1 {
+		<-p.done
+		s.t.Fatalf("%s: %+v\n%s", line, view, p.log)
 	}
-	expect("master-target serve --point "+cut.Position.String(), nil)
-	expect("master-target serve --scratch", block1)
-	expect("master-target recover", block1)
-	expect("master-target recover --item web01", nil)
+	c := s.guest(view.Disks[0].URI)
+	s.holdsBlock1(c, line)
+	got := make([]byte, len(begins))
+	if _, err := c.ReadAt(got, 0); err != nil || !bytes.Equal(got, begins) {
+		s.t.Errorf("%s: the disk begins with %q: %v", line, got, err)
+	}
+	if write != nil {
+		s.writeDurably(c, write, 0)
+	}
+	if err := c.Close(); err != nil {
+		s.t.Error(err)
+	}
+	if err := p.in.Close(); err != nil {
+		s.t.Error(err)
+	}
+	if code := p.wait(); code != 0 {
+		s.t.Errorf("%s: ended with %d\n%s", line, code, p.log)
+	}
 }

@@ -180,3 +180,15 @@ func TestRole_DataFaceAuthorizes(t *testing.T) {
 		}
 	}
 }
+
+// A role that hangs while it closes is ended all the same.
+func TestEnforceEnd(t *testing.T) {
+	code := make(chan int, 1)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := enforceEnd(ctx, time.Millisecond, slog.New(slog.DiscardHandler), func(c int) { code <- c })
+	cancel()
+	if got := <-code; got != homeward.Table[homeward.Timeout].Exit {
+		t.Errorf("ended with %d", got)
+	}
+	ended()
+}
