@@ -112,6 +112,27 @@ func TestFailOver_ThereAndOn(t *testing.T) {
 	r.diverged(to.Position, before)
 }
 
+// One process goes there and back more than once.
+func TestFailOver_PromotedTwice(t *testing.T) {
+	r := newRig(t)
+	r.open()
+	r.prepare()
+	for range 2 {
+		r.steps(2)
+		g := r.next()
+		must(r.target.FailOver(ctx, homeward.FailOverRequest{Item: id, Generation: g}))(t)
+		if err := r.promoted(g); err != nil {
+			t.Fatal(err)
+		}
+		req := r.request()
+		req.Generation, req.Base = r.next(), r.at.Base(r.gen)
+		must(r.target.Prepare(ctx, req))(t)
+		r.model[req.Base] = r.source.clone()
+		r.at = req.Base
+	}
+	r.check()
+}
+
 // The whole way of a copy that comes to run, with the power going at any
 // operation: fail over to an older point, run, promote behind the machine, run
 // on, prepare for a new leg, take deltas again.

@@ -87,6 +87,7 @@ func (it *item) beginPromotion(op string, st state) error {
 	r.past = past
 	r.chain.SetLast(r.past)
 	it.dropTrees()
+	it.change(func() { it.promo = nil }) // that of an earlier failover has ended
 	return nil
 }
 
