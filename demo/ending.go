@@ -58,8 +58,8 @@ func socketOf(uri string) string {
 	return u.String()
 }
 
-// logs are the last lines of what every role wrote.
-func (s *Stage) logs() string {
+// Logs are the last lines of what every role wrote.
+func (s *Stage) Logs() string {
 	files, err := filepath.Glob(filepath.Join(s.Dir, "*.log"))
 	if err != nil {
 		return err.Error()

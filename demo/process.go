@@ -95,6 +95,21 @@ func (p *Program) Kill() {
 	<-p.ended
 }
 
+// Ended is closed when the process that was started last has ended.
+func (p *Program) Ended() <-chan struct{} { return p.ended }
+
+// PID is that of the process that was started last.
+func (p *Program) PID() int { return p.cmd.Process.Pid }
+
+// Dir is what the role keeps.
+func (p *Program) Dir() string { return flag(p.args, "--dir") }
+
+// Log is what it wrote, over all its starts.
+func (p *Program) Log() (string, error) {
+	raw, err := os.ReadFile(p.log)
+	return string(raw), err
+}
+
 // stop ends it in order.
 func (p *Program) stop() {
 	if p.cmd == nil || p.cmd.Process == nil {

@@ -218,6 +218,18 @@ func (st *Stage) startRoles(ctx context.Context, p *Place) error {
 	return nil
 }
 
+// Restart starts a role that ended, and returns when the controller knows it.
+func (st *Stage) Restart(ctx context.Context, prog *Program) error {
+	if err := prog.Start(ctx, st.o.Executable); err != nil {
+		return err
+	}
+	_, err := st.hub.Wait(ctx, prog.Name)
+	return err
+}
+
+// Programs are the roles of the place.
+func (p *Place) Programs() []*Program { return []*Program{p.Agent, p.Process, p.Target} }
+
 // Machine is what the demo protects: a system disk and a small second one whose
 // records depend on the first's.
 func (st *Stage) Machine() homeward.Machine {

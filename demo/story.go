@@ -50,7 +50,7 @@ func Run(ctx context.Context, o Options, out io.Writer, quiet bool) (report Repo
 	report.Succeeded = err == nil
 	if err != nil {
 		report.Error = err.Error()
-		scr.say("\nThe logs of all roles:\n%s", s.logs())
+		scr.say("\nThe logs of all roles:\n%s", s.Logs())
 		return report, err
 	}
 	s.sum()
