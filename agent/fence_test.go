@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"io"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -23,6 +24,13 @@ func (s *away) Standing(ctx context.Context, req homeward.StandingRequest) (home
 		return homeward.Standing{}, homeward.Errorf("dial", homeward.Unavailable, "target", "", "no route")
 	}
 	return s.Sink.Standing(ctx, req)
+}
+
+func (s *away) Put(ctx context.Context, item homeward.ItemID, body io.Reader) (homeward.Ack, error) {
+	if s.gone.Load() {
+		return homeward.Ack{}, homeward.Errorf("dial", homeward.Unavailable, "target", "", "no route")
+	}
+	return s.Sink.Put(ctx, item, body)
 }
 
 func (r *rig) throughAway() *away {

@@ -85,6 +85,7 @@ func (p *powerRig) plug() {
 func (p *powerRig) lose(g *guest) {
 	p.t.Helper()
 	p.power.Lock()
+	p.dead.gone.Store(true) // nothing new leaves: a delta is sent after its position is durable
 	disks := []*powerloss.Disk{}
 	for _, d := range p.disks {
 		disks = append(disks, d.Crash(p.rng))
