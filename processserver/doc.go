@@ -12,7 +12,7 @@
 //	incarnation.json           the random id of this spool
 //	limits.json                bandwidth schedules by target
 //	items/<item>/route.json    where the item's deltas go, and its generation
-//	items/<item>/<sequence, 16 hex digits>-<cut id>.delta
+//	items/<item>/<sequence, 16 hex digits>-<cut id>-<attempt>.delta
 //	                           a spooled delta as received; *.tmp while it is
 //
 // # Memory

@@ -36,8 +36,10 @@ type entry struct {
 	err     error // or because of this
 }
 
-func spoolName(to homeward.Position) string {
-	return fmt.Sprintf("%016x-%s.delta", to.Sequence, to.Cut)
+// spoolName sorts by sequence. Every attempt to receive a delta has a name of its
+// own, so that one that was given up cannot touch the next one's file.
+func spoolName(to homeward.Position, attempt uint64) string {
+	return fmt.Sprintf("%016x-%s-%d.delta", to.Sequence, to.Cut, attempt)
 }
 
 // open is the delta's bytes from the start, and what to call when done with them.
@@ -65,7 +67,7 @@ type spoolReader struct {
 
 func (r spoolReader) Read(p []byte) (int, error) {
 	n, err := r.from.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = unreadable(r.path, err)
 	}
 	return n, err
@@ -83,7 +85,7 @@ func loadEntry(s *Server, item homeward.ItemID, path string) (*entry, error) {
 	if err != nil {
 		return nil, homeward.Wrap(err, op, path)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	info, err := f.Stat()
 	if err != nil {
 		return nil, homeward.Wrap(err, op, path)

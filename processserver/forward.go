@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	window   = 4                // deltas of an item on their way at once
-	longPoll = 20 * time.Second // for what the next hop has spooled but not applied
+	window   = 4               // deltas of an item on their way at once
+	longPoll = 5 * time.Second // for what the next hop has spooled but not applied
 	maxRetry = 30 * time.Second
 )
 

@@ -80,6 +80,9 @@ func (s *Server) loadRoute(item homeward.ItemID) (kept bool, err error) {
 	if err := r.line.Fence(rec.Generation); err != nil {
 		return false, err
 	}
+	for _, e := range r.queue {
+		r.line.Recall(e.position)
+	}
 	r.restLine()
 	s.routes[item] = r
 	if rec.Target != "" {

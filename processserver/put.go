@@ -79,7 +79,7 @@ func (s *Server) receive(ctx context.Context, r *route, from io.Reader) (*entry,
 	for err == nil {
 		_, err = dec.Next()
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = r.received(e, turn, dec.Header().Position(dec.Trailer()), dec.Trailer().Mark)
 	}
 	if err != nil {
@@ -105,7 +105,7 @@ func (r *route) enqueue(h delta.Header, turn *ship.Turn) (*entry, error) {
 	if !turn.Valid() {
 		return nil, r.moved()
 	}
-	e := &entry{follows: h.Follows, to: h.To, path: filepath.Join(r.dir(), spoolName(h.To))}
+	e := &entry{follows: h.Follows, to: h.To, path: filepath.Join(r.dir(), spoolName(h.To, s.attempts.Add(1)))}
 	e.body = newBody(s.cfg.FS, e.path, s.reserveMemory, s.giveMemory)
 	r.queue = append(r.queue, e)
 	r.notify()

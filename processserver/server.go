@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -73,6 +74,7 @@ type Server struct {
 	receives    *semaphore.Weighted
 	sends       *semaphore.Weighted
 	unkept      *semaphore.Weighted
+	attempts    atomic.Uint64 // to receive a delta, since Open
 	lock        *durable.Lock
 	life        context.Context // ends with Close
 	end         context.CancelCauseFunc

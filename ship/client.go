@@ -130,7 +130,7 @@ func (c *Client) Put(ctx context.Context, item homeward.ItemID, body io.Reader) 
 		}
 		return ack, c.explain(ctx, op, err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }() // the answer is read, or an error tells more
 	if err := wire.ReadDocument(resp, maxAnswer, &ack); err != nil {
 		return homeward.Ack{}, c.ownFailure(ctx, op, err)
 	}
@@ -164,7 +164,7 @@ func (c *Client) Standing(ctx context.Context, ask homeward.StandingRequest) (ho
 	if err != nil {
 		return st, c.explain(ctx, op, err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }() // the answer is read, or an error tells more
 	if err := wire.ReadDocument(resp, maxAnswer, &st); err != nil {
 		return homeward.Standing{}, c.ownFailure(ctx, op, err)
 	}

@@ -158,7 +158,7 @@ func (b *requestBody) explain(err error) error {
 	const op = "receive delta"
 	subject := "item " + string(b.item)
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		return io.EOF
 	case errors.As(err, &large):
 		return tooLarge(b.item)

@@ -202,6 +202,15 @@ func (l *Line) Reset(tip homeward.Position, known bool) {
 	l.notify()
 }
 
+// Recall adds deltas that were taken before, oldest first, as a sink knows them
+// when it opens: they are recognised when they come again.
+func (l *Line) Recall(taken ...homeward.Position) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.taken = append(l.taken, taken...)
+	l.taken = append([]homeward.Position(nil), l.taken[max(0, len(l.taken)-recentTurns):]...)
+}
+
 // Where is what the line knows now.
 func (l *Line) Where() (g homeward.Generation, tip homeward.Position, known bool) {
 	l.mu.Lock()

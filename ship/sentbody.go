@@ -40,7 +40,7 @@ func (b *sentBody) Read(p []byte) (int, error) {
 	switch {
 	case err == nil:
 		b.restart(b.idle, b.stuck)
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		b.restart(answerTimeout, b.unheard)
 	default:
 		b.mu.Lock()

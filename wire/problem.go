@@ -65,7 +65,7 @@ func WriteProblem(w http.ResponseWriter, err error) {
 // message is the text of err without the remedies of the homeward errors in it:
 // the outermost remedy travels in a field of its own.
 func message(err error) string {
-	e, ok := err.(*homeward.Error)
+	e, ok := err.(*homeward.Error) //nolint:errorlint // the outermost layer alone is meant
 	switch {
 	case err == nil:
 		return ""

@@ -130,7 +130,13 @@ func (r *rig) mustApply(t *testing.T, p homeward.Position) {
 	}
 }
 
-func (r *rig) mustRefuse(t *testing.T, what string, d []byte, kinds ...homeward.Kind) error {
+func (r *rig) mustRefuse(t *testing.T, what string, d []byte, kinds ...homeward.Kind) {
+	t.Helper()
+	_ = r.refusal(t, what, d, kinds...)
+}
+
+// refusal is the error of a put that must fail with one of these kinds.
+func (r *rig) refusal(t *testing.T, what string, d []byte, kinds ...homeward.Kind) error {
 	t.Helper()
 	_, err := r.put(d)
 	for _, k := range kinds {
@@ -169,7 +175,7 @@ func duplicates(t *testing.T, r *rig) {
 
 func (r *rig) mustConflict(t *testing.T, d Delta, true_ homeward.Position) {
 	t.Helper()
-	err := r.mustRefuse(t, "delta that does not follow", d.Bytes, homeward.Conflict)
+	err := r.refusal(t, "delta that does not follow", d.Bytes, homeward.Conflict)
 	var position *homeward.PositionError
 	if !errors.As(err, &position) {
 		t.Fatalf("no PositionError in %v", err)
@@ -249,7 +255,7 @@ func fenced(t *testing.T, r *rig) {
 
 func (r *rig) mustBeFenced(t *testing.T, d Delta, inForce homeward.Generation) {
 	t.Helper()
-	err := r.mustRefuse(t, "delta of an older generation", d.Bytes, homeward.Fenced)
+	err := r.refusal(t, "delta of an older generation", d.Bytes, homeward.Fenced)
 	var fence *homeward.FencedError
 	if !errors.As(err, &fence) || fence.InForce != inForce {
 		t.Errorf("the refusal does not say that %v is in force: %v", inForce, err)

@@ -2,6 +2,7 @@ package shiptest
 
 import (
 	"context"
+	"errors"
 	"io"
 	"maps"
 	"sync"
@@ -156,7 +157,7 @@ func readAll(dec *delta.Decoder) (Content, delta.Trailer, error) {
 	content := Content{}
 	for {
 		f, err := dec.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return content, dec.Trailer(), nil
 		}
 		if err != nil {
