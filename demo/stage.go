@@ -274,7 +274,7 @@ func (st *Stage) Lose(ctx context.Context, p *Place) error {
 	p.In.Cut()
 	var machine error
 	if ref, ok := st.Item.Refs[p.Name]; ok {
-		_, machine = p.Site.PowerOff(ctx, "lost-"+p.Name, ref, homeward.Stop{})
+		_, machine = p.Site.PowerOff(ctx, fmt.Sprintf("lost-%s-%d", p.Name, st.Item.Generation.Number), ref, homeward.Stop{})
 	}
 	for _, prog := range []*Program{p.Agent, p.Process, p.Target} {
 		prog.Kill()
