@@ -246,7 +246,7 @@ func TestClient_BodyErrorKeepsItsKind(t *testing.T) {
 	}
 }
 
-func identity(t *testing.T, a *pki.Authority, fs *powerloss.FS, r pki.Request, dir string) *pki.Identity {
+func identity(t testing.TB, a *pki.Authority, fs *powerloss.FS, r pki.Request, dir string) *pki.Identity {
 	t.Helper()
 	if err := a.Issue(r, dir); err != nil {
 		t.Fatal(err)
