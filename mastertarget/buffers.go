@@ -36,7 +36,7 @@ func (s slabs) take(ctx context.Context) ([]byte, error) {
 		}
 		return b, nil
 	case <-ctx.Done():
-		return nil, homeward.Errorf("apply delta", homeward.Busy, "memory for deltas", "send it again", "other deltas fill it: %w", ctx.Err())
+		return nil, homeward.Errorf("apply delta", homeward.KindOf(ctx.Err()), "memory for deltas", "send it again", "other deltas fill it: %w", ctx.Err())
 	}
 }
 

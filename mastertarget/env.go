@@ -29,6 +29,9 @@ type Config struct {
 	// ApplyBytes bounds the deltas held in memory, of all items together; default
 	// 128 MiB, at least homeward.MaxDelta.
 	ApplyBytes int64
+	// Patience is how long a delta waits, its body unread, for the one it follows;
+	// default 10 s.
+	Patience time.Duration
 	// Free tells the free bytes of the retention volume; default: its file system's.
 	Free func() (int64, error)
 	// ThinEvery is how often retention is enforced; default 30 s; negative: only
@@ -70,6 +73,9 @@ func (c Config) withDefaults() Config {
 	c.ApplyBytes = max(c.ApplyBytes, homeward.MaxDelta)
 	if c.Free == nil {
 		c.Free = func() (int64, error) { return freeBytes(c.Dir) }
+	}
+	if c.Patience == 0 {
+		c.Patience = 10 * time.Second
 	}
 	if c.Boot == "" {
 		c.Boot = bootID()

@@ -10,9 +10,6 @@ import (
 	"github.com/homeward-dr/homeward/delta"
 )
 
-// predecessorWait is how long a delta waits, its body unread, for the one it follows.
-const predecessorWait = 10 * time.Second
-
 // received is a delta on its way in.
 type received struct {
 	item   homeward.ItemID
@@ -177,9 +174,9 @@ func (it *item) knows(p homeward.Position, st state) bool {
 	return false
 }
 
-// await waits, a bounded time, for the moment at which a delta can be judged.
+// await waits for the predecessor of a delta, as long as Config.Patience.
 func (it *item) await(ctx context.Context, h delta.Header) (admission, error) {
-	timeout := time.NewTimer(predecessorWait)
+	timeout := time.NewTimer(it.Patience)
 	defer timeout.Stop()
 	for {
 		st := it.state()
@@ -193,7 +190,7 @@ func (it *item) await(ctx context.Context, h delta.Header) (admission, error) {
 			return 0, homeward.Errorf("apply delta", homeward.KindOf(ctx.Err()), it.subject(), "send it again", "its predecessor did not come: %w", ctx.Err())
 		case <-timeout.C:
 			return 0, homeward.Errorf("apply delta", homeward.Conflict, it.subject(), "send the delta before it first",
-				"its predecessor did not come within %v: %w", predecessorWait, &homeward.PositionError{True: st.tip.Position})
+				"its predecessor did not come within %v: %w", it.Patience, &homeward.PositionError{True: st.tip.Position})
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -82,7 +81,7 @@ func (f plugFS) SyncDir(d string) error {
 func (f plugFS) MkdirAll(d string, p fs.FileMode) error {
 	return first(f.power.use, func() error { return f.FS.MkdirAll(d, p) })
 }
-func (f plugFile) TryLock() (bool, error) { return true, nil }
+func (f plugFile) TryLock() (bool, error) { return f.File.(durable.Locker).TryLock() }
 func (f plugFile) Sync() error            { return first(f.power.use, f.File.Sync) }
 func (f plugFile) Truncate(n int64) error {
 	return first(f.power.use, func() error { return f.File.Truncate(n) })
@@ -131,6 +130,10 @@ type exporter struct {
 	mu      sync.Mutex
 	exports map[string]nbd.Export
 	burnt   map[string]bool
+}
+
+func newExporter() *exporter {
+	return &exporter{exports: map[string]nbd.Export{}, burnt: map[string]bool{}}
 }
 
 func (e *exporter) Add(x nbd.Export) error {
@@ -246,10 +249,17 @@ func (r *rig) config() mastertarget.Config {
 	}
 }
 
+// lockedConfig is that of another process at the same volume.
+func (r *rig) lockedConfig() mastertarget.Config {
+	c := r.config()
+	c.NBD = newExporter()
+	return c
+}
+
 // open opens the target anew, as a process that starts.
 func (r *rig) open() {
 	r.t.Helper()
-	r.nbd = &exporter{exports: map[string]nbd.Export{}, burnt: map[string]bool{}}
+	r.nbd = newExporter()
 	target, err := mastertarget.Open(ctx, r.config())
 	if err != nil {
 		r.t.Fatalf("open: %v", err)
@@ -448,5 +458,3 @@ func (r *rig) resume() {
 }
 
 func kindOf(err error) homeward.Kind { return homeward.KindOf(err) }
-
-var _ io.Reader = (*bytes.Reader)(nil)

@@ -41,7 +41,7 @@ func (it *item) verify(ctx context.Context) (homeward.VerifyReport, error) {
 	for _, why := range st.replica.lost {
 		v.Faults = append(v.Faults, why+"; restore the file from a copy, or let these points go")
 	}
-	if _, err := st.replica.cell.load(); err != nil {
+	if _, err := st.replica.cell.load(); err != nil && st.fault == nil { // a failed store is a fault that Report shows
 		v.file(it.path("position"), 0, err, "knowing where the replica stands", "forget the item and prepare it again")
 	}
 	done := map[string]bool{}

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"path/filepath"
@@ -85,9 +86,24 @@ func (l *Loaded) sortOut(spans []Span, bad Span, tip uint64) error {
 			l.Lost = append(l.Lost, damage(path, errors.New("the segment that leads to it is missing or damaged")))
 		}
 	}
-	slices.SortFunc(l.Hot, func(a, b *Segment) int { return int(int64(a.Older - b.Older)) })
+	return l.joinHot(tip)
+}
+
+// joinHot adopts the hot segments that follow the tip one after the other. One
+// with a gap before it is what a drop of newer segments left over, which is begun
+// only when the replica is at the tip: it goes too.
+func (l *Loaded) joinHot(tip uint64) error {
+	c := l.Chain
+	slices.SortFunc(l.Hot, func(a, b *Segment) int { return cmp.Compare(a.Older, b.Older) })
+	n := 0
+	for n < len(l.Hot) && l.Hot[n].Older == tip {
+		tip = l.Hot[n].Newer
+		n++
+	}
+	err := c.remove(l.Hot[n:])
+	l.Hot = l.Hot[:n]
 	c.segments = append(c.segments, l.Hot...)
-	return nil
+	return err
 }
 
 func damage(path string, err error) string {

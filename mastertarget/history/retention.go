@@ -33,6 +33,7 @@ func Expire(points []Candidate, tiers []homeward.Tier, now time.Time, most int) 
 	}
 	best := map[bucket]Candidate{}
 	var covered []Candidate // young enough for the last tier, or staying anyway
+	oldest := uint64(0)     // of the young enough
 	for i, p := range points {
 		old := len(tiers) > 0 && now.Sub(p.At) > tiers[len(tiers)-1].For
 		if old && !p.Pinned && i < len(points)-1 {
@@ -40,13 +41,16 @@ func Expire(points []Candidate, tiers []homeward.Tier, now time.Time, most int) 
 			continue
 		}
 		covered = append(covered, p)
+		if !old && oldest == 0 {
+			oldest = p.Boundary
+		}
 		if b, thinned := bucketOf(p, tiers, now); thinned {
 			if c, taken := best[b]; !taken || stronger(p, c) {
 				best[b] = p
 			}
 		}
 	}
-	stays := func(i int, p Candidate) bool { return i == 0 || i == len(covered)-1 || p.Pinned }
+	stays := func(i int, p Candidate) bool { return p.Boundary == oldest || i == len(covered)-1 || p.Pinned }
 	for i, p := range covered {
 		b, thinned := bucketOf(p, tiers, now)
 		if thinned && best[b].Boundary != p.Boundary && !stays(i, p) {
