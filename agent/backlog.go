@@ -23,17 +23,17 @@ type backlog struct {
 	fs  durable.FS
 	dir string
 
-	mu   sync.Mutex
-	maps []*block.Map
+	mu    sync.Mutex
+	disks []homeward.Disk
+	maps  []*block.Map // by disk; nil: empty
 }
 
 func backlogName(disk int) string { return fmt.Sprintf("backlog-%d", disk) }
 
 // createBacklog makes an empty one for a new leg.
 func createBacklog(fsys durable.FS, dir string, disks []homeward.Disk) error {
-	b := &backlog{fs: fsys, dir: dir}
-	for i, d := range disks {
-		b.maps = append(b.maps, block.NewMap(d.Blocks()))
+	b := &backlog{fs: fsys, dir: dir, disks: disks, maps: make([]*block.Map, len(disks))}
+	for i := range disks {
 		if err := b.store(i); err != nil {
 			return err
 		}
@@ -44,7 +44,7 @@ func createBacklog(fsys durable.FS, dir string, disks []homeward.Disk) error {
 // openBacklog reads it. Disks whose file is missing or damaged are in lost: every
 // block of them may be missing at the replica.
 func openBacklog(fsys durable.FS, dir string, disks []homeward.Disk) (b *backlog, lost map[int]error, err error) {
-	b = &backlog{fs: fsys, dir: dir}
+	b = &backlog{fs: fsys, dir: dir, disks: disks}
 	lost = map[int]error{}
 	for i, d := range disks {
 		path := filepath.Join(dir, backlogName(i))
@@ -56,9 +56,12 @@ func openBacklog(fsys durable.FS, dir string, disks []homeward.Disk) (b *backlog
 		switch homeward.KindOf(err) {
 		case "":
 		case homeward.NotFound, homeward.Corrupt, homeward.Invalid:
-			lost[i], m = err, block.NewMap(d.Blocks())
+			lost[i], m = err, nil
 		default:
 			return nil, nil, err
+		}
+		if m != nil && m.Count() == 0 {
+			m = nil
 		}
 		b.maps = append(b.maps, m)
 	}
@@ -67,7 +70,11 @@ func openBacklog(fsys durable.FS, dir string, disks []homeward.Disk) (b *backlog
 
 // store, with mu held or before anybody else knows b, makes one disk's map durable.
 func (b *backlog) store(disk int) error {
-	data, err := b.maps[disk].MarshalBinary()
+	m := b.maps[disk]
+	if m == nil {
+		m = block.NewMap(b.disks[disk].Blocks())
+	}
+	data, err := m.MarshalBinary()
 	if err == nil {
 		err = durable.WriteFile(b.fs, filepath.Join(b.dir, backlogName(disk)), data, 0o600)
 	}
@@ -81,6 +88,9 @@ func (b *backlog) add(disk int, m *block.Map) error {
 	if m.Count() == 0 {
 		return nil
 	}
+	if b.maps[disk] == nil {
+		b.maps[disk] = block.NewMap(m.Blocks())
+	}
 	b.maps[disk].Or(m)
 	return b.store(disk)
 }
@@ -90,7 +100,9 @@ func (b *backlog) bytes() (n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, m := range b.maps {
-		n += m.Count() * block.Size
+		if m != nil {
+			n += m.Count() * block.Size
+		}
 	}
 	return n
 }
@@ -102,6 +114,9 @@ func (b *backlog) first(limit int64) map[int]*block.Map {
 	var part map[int]*block.Map
 	left := limit / block.Size
 	for disk, m := range b.maps {
+		if m == nil {
+			continue
+		}
 		for run := range m.Runs(0) {
 			if left <= 0 {
 				return part
@@ -126,6 +141,9 @@ func (b *backlog) remove(part map[int]*block.Map) error {
 	defer b.mu.Unlock()
 	for disk, m := range part {
 		b.maps[disk].AndNot(m)
+		if b.maps[disk].Count() == 0 {
+			b.maps[disk] = nil
+		}
 		if err := b.store(disk); err != nil {
 			return err
 		}
@@ -133,9 +151,18 @@ func (b *backlog) remove(part map[int]*block.Map) error {
 	return nil
 }
 
-// of is a disk's part, a copy.
-func (b *backlog) of(disk int) *block.Map {
+// addTo ORs a disk's part into m.
+func (b *backlog) addTo(disk int, m *block.Map) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.maps[disk].Clone()
+	if b.maps[disk] != nil {
+		m.Or(b.maps[disk])
+	}
+}
+
+// has reports whether there is anything of a disk on it.
+func (b *backlog) has(disk int) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.maps[disk] != nil
 }

@@ -2,10 +2,12 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -76,5 +78,70 @@ func BenchmarkInitialSync(b *testing.B) {
 		if err := a.Close(context.Background()); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkResume opens an agent with one machine of a sparse TiB, some of it dirty.
+func BenchmarkResume(b *testing.B) {
+	const size = 1 << 40
+	dir := b.TempDir()
+	live, err := os.MkdirTemp("/dev/shm", "homeward-bench-")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer os.RemoveAll(live)
+	path := filepath.Join(dir, "disk.raw")
+	f, err := os.Create(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(size), f.Close()); err != nil {
+		b.Fatal(err)
+	}
+	g := homeward.Generation{}.Next()
+	base := homeward.Position{}.Base(g)
+	cfg := Config{Dir: filepath.Join(dir, "state"), LiveDir: live, SocketDir: dir, Openers: block.LocalOpeners(),
+		Dial: func(string) homeward.Sink { return &nowhere{at: base, gen: g} }}
+	a, err := Open(context.Background(), cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	m := block.NewMap(size / block.Size)
+	for at := int64(0); at < m.Blocks(); at += 100_000 {
+		m.Set(at, 1)
+	}
+	data, err := m.MarshalBinary()
+	if err != nil {
+		b.Fatal(err)
+	}
+	req := homeward.CaptureRequest{Generation: g, Base: base, Initial: []homeward.DiskChanges{{Disk: "d", Changed: data}}, Disks: []string{"file:" + path},
+		Machine: homeward.Machine{Item: "web01", Disks: []homeward.Disk{{ID: "d", Size: size}}}}
+	if _, err := a.Prepare(context.Background(), req); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if err := a.Close(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+		began := time.Now()
+		if a, err = Open(context.Background(), cfg); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(time.Since(began).Milliseconds()), "ms/resume")
+	}
+	req.Sink = "https://nowhere:1"
+	if _, err := a.Prepare(context.Background(), req); err != nil {
+		b.Fatal(err)
+	}
+	began := time.Now()
+	if _, err := a.Cut(context.Background(), homeward.CutRequest{Item: "web01", Kind: homeward.MarkCrash}); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(time.Since(began).Milliseconds()), "ms/cut")
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	b.ReportMetric(float64(mem.Sys-mem.HeapReleased)/(1<<20), "MiB")
+	if err := a.Close(context.Background()); err != nil {
+		b.Fatal(err)
 	}
 }

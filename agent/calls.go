@@ -90,9 +90,9 @@ func (a *Agent) Drain(ctx context.Context, req homeward.DrainRequest) (homeward.
 	}
 	return rep, a.useOpen("drain", req.Item, func(it *item) error {
 		for i := range it.disks {
-			if n := it.changed(i).Count(); n > 0 {
+			if n := it.changedBytes(i); n > 0 {
 				return homeward.Errorf("drain", homeward.InUse, string(it.id), "see that the guest stays shut down, and drain again",
-					"a guest wrote %d blocks meanwhile", n)
+					"a guest wrote %d bytes meanwhile", n)
 			}
 		}
 		return nil

@@ -10,8 +10,16 @@ import (
 // changed is every block of a disk that the replica is not known to have.
 func (it *item) changed(disk int) *block.Map {
 	m := it.machine.Dirty(disk)
-	m.Or(it.backlog.of(disk))
+	it.backlog.addTo(disk, m)
 	return m
+}
+
+// changedBytes is the size of changed.
+func (it *item) changedBytes(disk int) int64 {
+	if it.backlog.has(disk) {
+		return it.changed(disk).Count() * block.Size
+	}
+	return it.machine.DirtyBytes(disk)
 }
 
 // changes is the map of an open item as of now.

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/homeward-dr/homeward"
-	"github.com/homeward-dr/homeward/block"
 	"github.com/homeward-dr/homeward/capture"
 )
 
@@ -35,18 +34,12 @@ type cutting struct {
 	gone    chan struct{} // applied or failed
 }
 
-func newCutting(cut *capture.Cut, lease *lease, mark homeward.Mark, gen homeward.Generation, bytes int64) *cutting {
-	return &cutting{cut: cut, lease: lease, mark: mark, bytes: bytes, gen: gen,
+// newCutting begins the way of a cut. It fails with capture.ErrDemoted when the cut
+// was given up already: its size and map would tell nothing.
+func newCutting(cut *capture.Cut, lease *lease, mark homeward.Mark, gen homeward.Generation) (*cutting, error) {
+	c := &cutting{cut: cut, lease: lease, mark: mark, bytes: cut.Bytes(), gen: gen,
 		spooled: make(chan struct{}), applied: make(chan struct{}), failed: make(chan struct{}), gone: make(chan struct{})}
-}
-
-// changedBytes is the size of a cut's blocks.
-func changedBytes(cut *capture.Cut, disks int) int64 {
-	var n int64
-	for i := range disks {
-		n += cut.Map(i).Count() * block.Size
-	}
-	return n
+	return c, cut.Err()
 }
 
 // wait returns when the cut is as far as stage, one of homeward.Wait…

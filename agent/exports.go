@@ -94,7 +94,7 @@ func (it *item) changedNow(disk int) func() *block.Map {
 	return func() *block.Map {
 		m := machine.Dirty(disk)
 		m.Or(machine.Suspect(disk))
-		m.Or(backlog.of(disk))
+		backlog.addTo(disk, m)
 		return m
 	}
 }

@@ -86,7 +86,12 @@ func (l *leg) cutHeld(ctx context.Context, token homeward.ID) (*cutting, error) 
 		return nil, homeward.Wrap(err, "cut held", string(l.id))
 	}
 	mark := homeward.Mark{Kind: homeward.MarkGroup, At: cut.At.UTC(), Group: token}
-	c := newCutting(cut, l.holds.lease, mark, l.generation, changedBytes(cut, len(l.disks)))
+	c, err := newCutting(cut, l.holds.lease, mark, l.generation)
+	if err != nil {
+		l.turn.give(l.holds.lease)
+		<-s.slots
+		return nil, homeward.Wrap(err, "cut held", string(l.id))
+	}
 	l.holds.cut = c
 	l.cutMade(c)
 	s.enqueue(c)

@@ -312,7 +312,7 @@ func (it *item) examine() error {
 				return err
 			}
 		}
-		suspect = suspect || it.machine.Suspect(i).Count() > 0
+		suspect = suspect || it.machine.SuspectBytes(i) > 0
 		reasons = append(reasons, it.machine.Reasons(i)...)
 	}
 	if !suspect {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/homeward-dr/homeward"
-	"github.com/homeward-dr/homeward/block"
 	"github.com/homeward-dr/homeward/capture"
 	"github.com/homeward-dr/homeward/delta"
 )
@@ -284,13 +283,4 @@ func (l *leg) stop(err error) {
 		w.refuse(err)
 	}
 	l.wishes = nil
-}
-
-// dirtyBytes of all disks: not yet applied.
-func (l *leg) dirtyBytes() int64 {
-	var n int64
-	for i := range l.disks {
-		n += l.capture.Dirty(i).Count() * block.Size
-	}
-	return n
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/block"
 	"github.com/homeward-dr/homeward/capture"
 )
 
@@ -92,8 +93,12 @@ func (s *session) cutNow(ctx context.Context, p *pace, lease *lease) (kept bool,
 	case err != nil:
 		return false, err
 	}
-	c := newCutting(cut, lease, mark, l.generation, changedBytes(cut, len(l.disks)))
+	c, err := newCutting(cut, lease, mark, l.generation)
 	l.fault("cut")
+	if err != nil {
+		l.demoted(c)
+		return false, nil
+	}
 	if c.bytes > 0 {
 		p.changed = p.last
 	}
@@ -174,8 +179,15 @@ func (s *session) shelve(ctx context.Context, p *pace, c *cutting) error {
 		return err
 	}
 	l := s.leg
-	for disk := range l.disks {
-		if err := l.backlog.add(disk, c.cut.Map(disk)); err != nil {
+	maps := make([]*block.Map, len(l.disks))
+	for disk := range maps {
+		maps[disk] = c.cut.Map(disk)
+	}
+	if c.cut.Err() != nil { // given up meanwhile: its blocks come with the next cut
+		return nil
+	}
+	for disk, m := range maps {
+		if err := l.backlog.add(disk, m); err != nil {
 			return errors.Join(err, c.cut.Demote())
 		}
 	}
@@ -184,6 +196,9 @@ func (s *session) shelve(ctx context.Context, p *pace, c *cutting) error {
 	err := c.cut.Spooled()
 	if err == nil {
 		err = c.cut.Applied() // not at the replica, but in another durable map
+	}
+	if errors.Is(err, capture.ErrDemoted) { // meanwhile: then they are in both maps
+		return nil
 	}
 	if err != nil { // a disk that cannot be flushed keeps its blocks: shelving does not help
 		l.alarms.raiseError(alarmCapture, err)

@@ -87,6 +87,9 @@ type packer struct {
 // meanwhile; the parcels sent until then stay valid.
 func (k *packer) pack(ctx context.Context, c *cutting) error {
 	for disk := range k.leg.disks {
+		if c.bytes == 0 {
+			break // no need to make maps
+		}
 		for run := range c.cut.Map(disk).Runs(0) {
 			if err := k.add(ctx, c, disk, run); err != nil {
 				k.drop()

@@ -158,7 +158,7 @@ func TestFaultyFiles(t *testing.T) {
 		for op, fault := range map[string]error{powerloss.OpWrite: syscall.ENOSPC, powerloss.OpSync: syscall.EIO} {
 			t.Run(glob+" "+op, func(t *testing.T) {
 				p := newPowerRig(t)
-				p.cfg.Tuning.PrecopyBytes = 1 << 18
+				p.cfg.Tuning.PrecopyBytes = 1 << 14
 				g := connect(t, p.start(), p.rng, 0)
 				defer g.close()
 				g.mustWrite(50)

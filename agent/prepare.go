@@ -176,7 +176,7 @@ func (it *item) begin(ctx context.Context, req homeward.CaptureRequest, h herita
 	}
 	whole := !req.Incomplete
 	for i := range it.disks {
-		whole = whole && it.machine.Suspect(i).Count() == 0
+		whole = whole && it.machine.SuspectBytes(i) == 0
 	}
 	it.host.cfg.Fault("prepared")
 	err = it.amend(func(r *record) {
@@ -201,7 +201,7 @@ func (it *item) begin(ctx context.Context, req homeward.CaptureRequest, h herita
 func (it *item) inherit(req homeward.CaptureRequest, h heritage) error {
 	for i, d := range it.disks {
 		m := h.changed[i]
-		if m == nil {
+		if m == nil && req.InitialAll {
 			m = block.NewMap(block.BlocksOf(d.Size()))
 		}
 		if req.InitialAll {
@@ -214,8 +214,10 @@ func (it *item) inherit(req homeward.CaptureRequest, h heritage) error {
 				}
 			}
 		}
-		if err := it.machine.Mark(i, m); err != nil {
-			return err
+		if m != nil {
+			if err := it.machine.Mark(i, m); err != nil {
+				return err
+			}
 		}
 		if s := h.suspect[i]; s != nil && s.Count() > 0 {
 			for _, why := range h.reasons[i] {

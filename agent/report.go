@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/homeward-dr/homeward"
-	"github.com/homeward-dr/homeward/block"
 )
 
 // report tells how an item stands.
@@ -45,8 +44,8 @@ func (it *item) figures(rep *homeward.CaptureReport) {
 	left := int64(0)
 	for i := range rep.Disks {
 		d := &rep.Disks[i]
-		d.DirtyBytes = it.changed(i).Count() * block.Size
-		d.SuspectBytes = it.machine.Suspect(i).Count() * block.Size
+		d.DirtyBytes = it.changedBytes(i)
+		d.SuspectBytes = it.machine.SuspectBytes(i)
 		left += d.DirtyBytes
 	}
 	rep.Sent = it.meter.traffic()
