@@ -49,7 +49,7 @@ type Reverse struct {
 }
 
 func reverse(estimate homeward.Estimate, r recovery.Reversal) *Reverse {
-	return &Reverse{PredictedBytes: estimate.Bytes, DirtyBytes: r.Sent.DirtyBytes, WireBytes: r.WireBytes,
+	return &Reverse{PredictedBytes: estimate.Bytes, DirtyBytes: r.Changed, WireBytes: r.WireBytes,
 		FullReads: r.FullReads, ResyncSeconds: r.Seconds, Estimate: estimate, Branch: r.Branch}
 }
 

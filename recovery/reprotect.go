@@ -11,6 +11,7 @@ import (
 type Reversal struct {
 	Estimate  homeward.Estimate `json:"estimate"`
 	Sent      homeward.Traffic  `json:"sent"`       // by the agent, from the start of the reverse leg to its first point
+	Changed   int64             `json:"changed"`    // bytes of blocks that travelled and are applied, those the machine wrote meanwhile included
 	WireBytes int64             `json:"wire_bytes"` // by the process server, compressed
 	FullReads int64             `json:"full_reads"` // bytes of disk read only to find differences
 	Seconds   float64           `json:"seconds"`
@@ -136,6 +137,11 @@ func (it *Item) account(ctx context.Context, before homeward.CaptureReport, rev 
 		return err
 	}
 	rev.WireBytes = route.WireBytes
+	replica, err := it.Standby.Target.Report(ctx, homeward.ItemRequest{Item: it.ID()})
+	if err != nil {
+		return err
+	}
+	rev.Changed = replica.AppliedBytes
 	points, err := it.Standby.Target.Points(ctx, homeward.ItemRequest{Item: it.ID()})
 	if err != nil {
 		return err
