@@ -20,28 +20,39 @@ const closeTimeout = 10 * time.Second
 func (c *command) agent() *cobra.Command {
 	var f nodeFlags
 	var live, spill string
+	var guests tcpGuests
 	cmd := &cobra.Command{Use: "agent", Short: "Run a mobility agent: serve machines their disks, capture and ship what they write", Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.runNode(cmd.Context(), pki.Agent, f, func(ctx context.Context, n node) (opened, error) {
 				if live == "" {
 					live = filepath.Join("/dev/shm/homeward", n.id.Peer().Name)
 				}
-				return openAgent(ctx, n, live, spill)
+				return openAgent(ctx, n, live, spill, guests)
 			})
 		}}
 	f.register(cmd)
 	f.registerSockets(cmd)
 	cmd.Flags().StringVar(&live, "live", "", "`directory` on tmpfs for maps that survive a kill (default /dev/shm/homeward/NAME)")
 	cmd.Flags().StringVar(&spill, "spill", "", "`directory` for saved copies that do not fit into memory (default DIR/spill)")
+	cmd.Flags().StringVar(&guests.listen, "nbd-listen", "", "`host:port` to serve disks at over TCP and mutual TLS, instead of a unix socket")
+	cmd.Flags().StringVar(&guests.advertise, "nbd-advertise", "", "`host:port` that guests reach --nbd-listen at (default: as bound)")
 	return cmd
 }
 
-func openAgent(ctx context.Context, n node, live, spill string) (opened, error) {
+// tcpGuests is where guests on other hosts find their disks; empty: a unix socket
+// on this host.
+type tcpGuests struct{ listen, advertise string }
+
+func openAgent(ctx context.Context, n node, live, spill string, guests tcpGuests) (opened, error) {
 	next := newSinks(n.id.ClientTLS(pki.ProcessServer))
-	a, err := agent.Open(ctx, agent.Config{
+	cfg := agent.Config{
 		Dir: n.flags.dir, LiveDir: live, SpillDir: spill, SocketDir: n.flags.sockets,
 		Openers: n.openers(), Dial: next.dial, FS: n.fs, Log: n.log, Fault: n.fault,
-	})
+	}
+	if guests.listen != "" {
+		cfg.Listen, cfg.Advertise, cfg.TLS = guests.listen, guests.advertise, n.id.ServerTLS(pki.Roles()...)
+	}
+	a, err := agent.Open(ctx, cfg)
 	if err != nil {
 		return opened{}, errors.Join(err, next.close())
 	}
