@@ -15,7 +15,7 @@ import (
 // apply makes one step forward (I-9): the undo is durable and published before
 // the first block is overwritten, the blocks are durable before the position
 // record, and the record is the commit. The caller holds the turn.
-func (it *item) apply(ctx context.Context, r *received, st state) error {
+func (it intake) apply(ctx context.Context, r *received, st state) error {
 	next := st.tip.next(r.position, r.trailer.Mark, *r.header.Machine)
 	next.AppliedBytes += r.trailer.PlainBytes
 	seg, err := it.journalWithRoom(ctx, r, st)
@@ -39,20 +39,20 @@ func (it *item) apply(ctx context.Context, r *received, st state) error {
 
 // journalWithRoom writes the undo; when the volume turns out to be full it makes
 // room as the space rules allow, once.
-func (it *item) journalWithRoom(ctx context.Context, r *received, st state) (*history.Segment, error) {
-	if err := it.makeRoom(ctx, r.trailer.PlainBytes); err != nil {
+func (it intake) journalWithRoom(ctx context.Context, r *received, st state) (*history.Segment, error) {
+	if err := (room{it.item}).makeRoom(ctx, r.trailer.PlainBytes); err != nil {
 		return nil, err
 	}
 	seg, err := st.replica.journal(ctx, r, st.tip)
 	if homeward.KindOf(err) != homeward.NoSpace {
 		return seg, err
 	}
-	if it.prune(ctx, r.trailer.PlainBytes) == 0 {
-		return nil, it.noRoom(err)
+	if (room{it.item}).prune(ctx, r.trailer.PlainBytes) == 0 {
+		return nil, room{it.item}.noRoom(err)
 	}
 	seg, err = st.replica.journal(ctx, r, st.tip)
 	if homeward.KindOf(err) == homeward.NoSpace {
-		err = it.noRoom(err)
+		err = room{it.item}.noRoom(err)
 	}
 	return seg, err
 }

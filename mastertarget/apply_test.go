@@ -78,7 +78,7 @@ func (r *rig) thinTo(n int) {
 	oldest := points[len(points)-n].At
 	req := r.request()
 	req.Base = homeward.Position{}.Base(r.gen)
-	req.Policy.Retention = []homeward.Tier{{For: r.now.Sub(oldest)}}
+	req.Policy.Retention = []homeward.Tier{{For: r.now().Sub(oldest)}}
 	must(r.target.Prepare(ctx, req))(r.t)
 	if err := r.target.Thin(ctx, id); err != nil {
 		r.t.Fatal(err)

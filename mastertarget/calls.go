@@ -28,7 +28,7 @@ func (t *Target) Pin(_ context.Context, req homeward.PinRequest) (homeward.Done,
 	if err != nil {
 		return homeward.Done{}, err
 	}
-	return homeward.Done{}, it.pin(req)
+	return homeward.Done{}, holder{it}.pin(req)
 }
 
 // Unpin implements homeward.Replica. That the pin is not there is no error; a zero
@@ -38,7 +38,7 @@ func (t *Target) Unpin(_ context.Context, req homeward.PinRequest) (homeward.Don
 	if err != nil {
 		return homeward.Done{}, err
 	}
-	return homeward.Done{}, it.unpin(req)
+	return homeward.Done{}, holder{it}.unpin(req)
 }
 
 // Thin enforces retention on an item now. It goes on by itself every
@@ -48,7 +48,7 @@ func (t *Target) Thin(ctx context.Context, id homeward.ItemID) error {
 	if err != nil {
 		return err
 	}
-	return it.thin(ctx)
+	return thinner{it}.thin(ctx)
 }
 
 // FailOver implements homeward.Recovery.
@@ -57,25 +57,25 @@ func (t *Target) FailOver(ctx context.Context, req homeward.FailOverRequest) (ho
 	if err != nil {
 		return homeward.View{}, err
 	}
-	return it.failOver(ctx, req)
+	return takeover{it}.failOver(ctx, req)
 }
 
 // CancelFailOver implements homeward.Recovery.
 func (t *Target) CancelFailOver(ctx context.Context, req homeward.GenerationRequest) (homeward.ReplicaReport, error) {
-	return t.reported("cancel failover", req.Item, func(it *item) error { return it.cancelFailOver(ctx, req.Generation) })
+	return reported(t, "cancel failover", req.Item, func(it *item) error { return takeover{it}.cancelFailOver(ctx, req.Generation) })
 }
 
 // Promote implements homeward.Recovery.
 func (t *Target) Promote(ctx context.Context, req homeward.GenerationRequest) (homeward.ReplicaReport, error) {
-	return t.reported("promote view", req.Item, func(it *item) error { return it.promote(ctx, req.Generation) })
+	return reported(t, "promote view", req.Item, func(it *item) error { return promoter{it}.promote(ctx, req.Generation) })
 }
 
 // RollBack implements homeward.Recovery.
 func (t *Target) RollBack(ctx context.Context, req homeward.FailOverRequest) (homeward.ReplicaReport, error) {
-	return t.reported("roll back", req.Item, func(it *item) error { return it.rollBack(ctx, req) })
+	return reported(t, "roll back", req.Item, func(it *item) error { return reverser{it}.rollBack(ctx, req) })
 }
 
-func (t *Target) reported(op string, id homeward.ItemID, do func(*item) error) (homeward.ReplicaReport, error) {
+func reported(t *Target, op string, id homeward.ItemID, do func(*item) error) (homeward.ReplicaReport, error) {
 	it, err := t.item(op, id, false)
 	if err != nil {
 		return homeward.ReplicaReport{}, err
@@ -83,7 +83,7 @@ func (t *Target) reported(op string, id homeward.ItemID, do func(*item) error) (
 	if err := do(it); err != nil {
 		return homeward.ReplicaReport{}, err
 	}
-	return it.report()
+	return reporter{it}.report()
 }
 
 // Diverged implements homeward.Recovery.
@@ -92,7 +92,7 @@ func (t *Target) Diverged(_ context.Context, req homeward.ItemRequest) (homeward
 	if err != nil {
 		return homeward.Changes{}, err
 	}
-	return it.diverged()
+	return divergences{it}.diverged()
 }
 
 // OpenView implements homeward.Viewer.
@@ -105,7 +105,7 @@ func (t *Target) OpenView(ctx context.Context, req homeward.ViewRequest) (homewa
 		return homeward.View{}, err
 	}
 	defer it.give()
-	return it.openView(ctx, req)
+	return stage{it}.openView(ctx, req)
 }
 
 // CloseView implements homeward.Viewer. That it is not open is no error.
@@ -126,7 +126,7 @@ func (t *Target) Verify(ctx context.Context, req homeward.ItemRequest) (homeward
 	if err != nil {
 		return homeward.VerifyReport{}, err
 	}
-	return it.verify(ctx)
+	return verifier{it}.verify(ctx)
 }
 
 // Forget implements homeward.Keeper. That the item is forgotten already is no error.
@@ -135,7 +135,7 @@ func (t *Target) Forget(ctx context.Context, req homeward.GenerationRequest) (ho
 	if err != nil {
 		return homeward.Done{}, err
 	}
-	return homeward.Done{}, it.forget(ctx, req.Generation)
+	return homeward.Done{}, preparer{it}.forget(ctx, req.Generation)
 }
 
 // Freeze implements homeward.Prover: there is nothing to freeze here.
@@ -158,5 +158,5 @@ func (t *Target) Digest(ctx context.Context, req homeward.DigestRequest) (homewa
 	if err != nil {
 		return homeward.DigestReport{}, err
 	}
-	return it.digest(ctx, req)
+	return prover{it}.digest(ctx, req)
 }

@@ -48,9 +48,8 @@ func (c *treeCache) get(it *item, disk int, d *pointDisk, held pin) *block.Tree 
 	return t.tree
 }
 
-// dropTrees forgets the trees of an item: its replica is closed or moves.
-func (it *item) dropTrees() {
-	c := it.trees
+// drop forgets the trees of an item: its replica is closed or moves.
+func (c *treeCache) drop(it *item) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var left []*cachedTree
@@ -64,8 +63,11 @@ func (it *item) dropTrees() {
 	c.list = left
 }
 
+// prover digests disks of an item.
+type prover struct{ *item }
+
 // digest answers hashes of a disk at a boundary, or as it is.
-func (it *item) digest(ctx context.Context, req homeward.DigestRequest) (homeward.DigestReport, error) {
+func (it prover) digest(ctx context.Context, req homeward.DigestRequest) (homeward.DigestReport, error) {
 	const op = "digest"
 	st, err := it.open(op)
 	if err != nil {
@@ -100,7 +102,7 @@ func (it *item) digest(ctx context.Context, req homeward.DigestRequest) (homewar
 
 // tree is the digest tree of a disk at a position; zero: as it is now, which is
 // what runs, or else the state the replica stands at, held while the tree lives.
-func (it *item) tree(op string, at homeward.Position, disk int, st state) (*block.Tree, int64, error) {
+func (it prover) tree(op string, at homeward.Position, disk int, st state) (*block.Tree, int64, error) {
 	if v := it.view(failOverView); at.IsZero() && v != nil {
 		d := v.disks[disk]
 		return block.NewTree(d), d.Size(), nil
@@ -126,7 +128,7 @@ func (it *item) tree(op string, at homeward.Position, disk int, st state) (*bloc
 		return nil, 0, err
 	}
 	d := st.replica.pointDisks(t.Machine, held.Boundary)[disk]
-	return it.trees.get(it, disk, d, held), d.size, nil
+	return it.trees.get(it.item, disk, d, held), d.size, nil
 }
 
 // hashesWithin gives the hashes of the nodes that a request names; those without

@@ -11,10 +11,13 @@ import (
 
 func divergedDir(g homeward.Generation) string { return fmt.Sprintf("diverged-%016x", g.Number) }
 
+// divergences keeps what an item gave up.
+type divergences struct{ *item }
+
 // keepDiverged persists the blocks of everything after a boundary, and of what an
 // earlier roll-back gave up, before anybody acts on giving them up (I-0). Steps
 // without a mark and unfinished ones are in it: their undo is in the chain.
-func (it *item) keepDiverged(ctx context.Context, st state, g homeward.Generation, to tip) (*divergence, error) {
+func (it divergences) keepDiverged(ctx context.Context, st state, g homeward.Generation, to tip) (*divergence, error) {
 	d := &divergence{Dir: divergedDir(g), Since: to.Position, Newest: st.tip.Position}
 	if st.RolledBack != nil {
 		d.Newest = st.RolledBack.Newest
@@ -45,11 +48,11 @@ func (it *item) keepDiverged(ctx context.Context, st state, g homeward.Generatio
 	return d, nil
 }
 
-func (it *item) mapPath(d *divergence, disk int) string {
+func (it divergences) mapPath(d *divergence, disk int) string {
 	return fmt.Sprintf("%s/%d", it.path(d.Dir), disk)
 }
 
-func (it *item) readMap(d *divergence, disk int, blocks int64) (*block.Map, error) {
+func (it divergences) readMap(d *divergence, disk int, blocks int64) (*block.Map, error) {
 	data, err := durable.ReadFile(it.FS, it.mapPath(d, disk))
 	if err != nil {
 		return nil, err
@@ -70,7 +73,7 @@ func (it *item) readMap(d *divergence, disk int, blocks int64) (*block.Map, erro
 
 // diverged answers with the persisted maps. Those of a map that cannot be read
 // are suspect as a whole, with the reason: unknown is never absent.
-func (it *item) diverged() (homeward.Changes, error) {
+func (it divergences) diverged() (homeward.Changes, error) {
 	st := it.state()
 	if st.State == "" {
 		return homeward.Changes{}, it.unknown("read diverged blocks")

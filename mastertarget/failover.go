@@ -9,13 +9,16 @@ import (
 
 func overlayDir(g homeward.Generation) string { return fmt.Sprintf("overlay-%016x", g.Number) }
 
+// takeover runs the copy.
+type takeover struct{ *item }
+
 // failOver serves a point with a durable overlay. Its time depends on the number
 // of segments, not on how much was written since the point.
 //
 // The order is what makes it safe: fence, so that no delta is applied any more;
 // maps of what is given up (I-0); an empty overlay; the record, which makes it
 // so; and only then the exports.
-func (it *item) failOver(ctx context.Context, req homeward.FailOverRequest) (homeward.View, error) {
+func (it takeover) failOver(ctx context.Context, req homeward.FailOverRequest) (homeward.View, error) {
 	const op = "fail over"
 	if err := it.take(ctx, op); err != nil {
 		return homeward.View{}, err
@@ -54,7 +57,7 @@ func (it *item) failOver(ctx context.Context, req homeward.FailOverRequest) (hom
 
 // mend reopens a replica that stopped in the midst of a delta. It may fail and be
 // failed over all the same: the chain has what the points need.
-func (it *item) mend(ctx context.Context) {
+func (it takeover) mend(ctx context.Context) {
 	st := it.state()
 	if st.fault == nil || st.State != homeward.ReplicaReplicating {
 		return
@@ -64,7 +67,7 @@ func (it *item) mend(ctx context.Context) {
 	}
 }
 
-func (it *item) mayFailOver(op string, g homeward.Generation, st state) error {
+func (it takeover) mayFailOver(op string, g homeward.Generation, st state) error {
 	was := st.Leg.Generation.Number
 	switch st.State {
 	case homeward.ReplicaPromoting, homeward.ReplicaPromoted:
@@ -82,7 +85,7 @@ func (it *item) mayFailOver(op string, g homeward.Generation, st state) error {
 }
 
 // failedOverAlready answers the same request once more.
-func (it *item) failedOverAlready(ctx context.Context, op string, req homeward.FailOverRequest, st state) (homeward.View, error) {
+func (it takeover) failedOverAlready(ctx context.Context, op string, req homeward.FailOverRequest, st state) (homeward.View, error) {
 	if !req.Point.IsZero() && req.Point != st.FailOver.Tip.Position {
 		return homeward.View{}, homeward.Errorf(op, homeward.Conflict, it.subject(), "raise the generation to change the point",
 			"generation %d serves another point", req.Generation.Number)
@@ -91,12 +94,12 @@ func (it *item) failedOverAlready(ctx context.Context, op string, req homeward.F
 }
 
 // recordFailOver makes a boundary the one that runs.
-func (it *item) recordFailOver(ctx context.Context, op string, g homeward.Generation, boundary uint64, st state) error {
+func (it takeover) recordFailOver(ctx context.Context, op string, g homeward.Generation, boundary uint64, st state) error {
 	t, err := it.tipAt(st, boundary)
 	if err != nil {
 		return err
 	}
-	d, err := it.keepDiverged(ctx, st, g, t)
+	d, err := divergences{it.item}.keepDiverged(ctx, st, g, t)
 	if err != nil {
 		return homeward.Wrap(err, op, it.subject())
 	}
@@ -119,7 +122,7 @@ func (it *item) recordFailOver(ctx context.Context, op string, g homeward.Genera
 }
 
 // servedFailOver is the view that runs; it is exported if it is not yet.
-func (it *item) servedFailOver(ctx context.Context, op string) (homeward.View, error) {
+func (it takeover) servedFailOver(ctx context.Context, op string) (homeward.View, error) {
 	if err := it.serveFailOver(ctx); err != nil {
 		return homeward.View{}, homeward.Wrap(err, op, it.subject())
 	}
@@ -128,7 +131,7 @@ func (it *item) servedFailOver(ctx context.Context, op string) (homeward.View, e
 
 // serveFailOver exports what runs, as the record says. That it is served already
 // is no error.
-func (it *item) serveFailOver(ctx context.Context) error {
+func (it takeover) serveFailOver(ctx context.Context) error {
 	st := it.state()
 	if it.view(failOverView) != nil {
 		return nil
@@ -141,18 +144,18 @@ func (it *item) serveFailOver(ctx context.Context) error {
 	v.pin = pin{Boundary: f.Tip.Boundary, Position: f.Tip.Position, Name: failOverPin}
 	it.pins.hold(v.pin)
 	if st.State == homeward.ReplicaPromoted {
-		return it.servePromoted(ctx, v, st)
+		return promoter{it.item}.servePromoted(ctx, v, st)
 	}
 	stores, err := openStores(it.FS, it.path(overlayDir(f.Generation)), it.Boot, len(f.Tip.Machine.Disks))
 	if err != nil {
 		it.pins.release(v.pin)
 		return err
 	}
-	return it.serve(ctx, v, st, stores)
+	return stage{it.item}.serve(ctx, v, st, stores)
 }
 
 // cancelFailOver drops the view; the replica takes deltas again where it stood.
-func (it *item) cancelFailOver(ctx context.Context, g homeward.Generation) error {
+func (it takeover) cancelFailOver(ctx context.Context, g homeward.Generation) error {
 	const op = "cancel failover"
 	if err := it.take(ctx, op); err != nil {
 		return err

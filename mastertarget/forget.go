@@ -9,7 +9,7 @@ import (
 
 // forget gives an item up. The record goes first: from then on there is no item,
 // whatever a crash leaves of its files. The generation in force is remembered.
-func (it *item) forget(ctx context.Context, g homeward.Generation) error {
+func (it preparer) forget(ctx context.Context, g homeward.Generation) error {
 	const op = "forget item"
 	if err := it.take(ctx, op); err != nil {
 		return err
@@ -18,7 +18,7 @@ func (it *item) forget(ctx context.Context, g homeward.Generation) error {
 	if err := it.fence.raise(op, g); err != nil {
 		return err
 	}
-	if err := it.stopPromotion(); err != nil {
+	if err := (promoter{it.item}).stopPromotion(); err != nil {
 		return err
 	}
 	it.quiet()
@@ -34,7 +34,7 @@ func (it *item) forget(ctx context.Context, g homeward.Generation) error {
 }
 
 // wipe removes everything of an item that has no record, but for its fence.
-func (it *item) wipe() error {
+func (it preparer) wipe() error {
 	entries, err := it.FS.ReadDir(it.dir)
 	for _, e := range entries {
 		switch {

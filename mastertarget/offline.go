@@ -27,7 +27,7 @@ func Recover(ctx context.Context, t *Target, id homeward.ItemID, point homeward.
 			return homeward.View{}, err
 		}
 		defer it.give()
-		return it.servedFailOver(ctx, "recover")
+		return takeover{it}.servedFailOver(ctx, "recover")
 	}
 	g := it.fence.generation().Next()
 	return t.FailOver(ctx, homeward.FailOverRequest{Item: id, Generation: g, Point: point})

@@ -132,3 +132,30 @@ func (p *pins) held(boundary uint64) bool {
 	defer p.mu.Unlock()
 	return slices.ContainsFunc(p.named, func(n pin) bool { return n.Boundary <= boundary })
 }
+
+// holder pins points of an item for people.
+type holder struct{ *item }
+
+// pin holds a point under a durable name.
+func (it holder) pin(req homeward.PinRequest) error {
+	const op = "pin point"
+	if len(req.Name) == 0 || len(req.Name) > maxPinName {
+		return homeward.Errorf(op, homeward.Invalid, "name", "give 1 to 80 bytes", "%d bytes", len(req.Name))
+	}
+	if _, err := it.open(op); err != nil {
+		return err
+	}
+	p, n, err := it.hold(op, req.Point, "pinning")
+	if err != nil {
+		return err
+	}
+	defer it.pins.release(n)
+	return homeward.Wrap(it.pins.add(pin{Boundary: p.boundary, Position: p.Position, Name: req.Name}), op, it.subject())
+}
+
+func (it holder) unpin(req homeward.PinRequest) error {
+	if len(req.Name) == 0 {
+		return homeward.Errorf("unpin point", homeward.Invalid, "name", "give the name it is held under", "missing")
+	}
+	return it.pins.remove(func(n pin) bool { return n.Name == req.Name && (req.Point.IsZero() || n.Position == req.Point) })
+}

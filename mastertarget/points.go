@@ -93,23 +93,6 @@ func segmentAt(c *history.Chain, boundary uint64) (*history.Segment, error) {
 	return nil, homeward.Errorf("find point", homeward.NotFound, "", "list the points again", "the point was thinned away")
 }
 
-// pin holds a point under a durable name.
-func (it *item) pin(req homeward.PinRequest) error {
-	const op = "pin point"
-	if len(req.Name) == 0 || len(req.Name) > maxPinName {
-		return homeward.Errorf(op, homeward.Invalid, "name", "give 1 to 80 bytes", "%d bytes", len(req.Name))
-	}
-	if _, err := it.open(op); err != nil {
-		return err
-	}
-	p, n, err := it.hold(op, req.Point, "pinning")
-	if err != nil {
-		return err
-	}
-	defer it.pins.release(n)
-	return homeward.Wrap(it.pins.add(pin{Boundary: p.boundary, Position: p.Position, Name: req.Name}), op, it.subject())
-}
-
 // hold finds a point and holds it, for as long as the process lives, before
 // anybody can thin it away: it is looked up again once it is held.
 func (it *item) hold(op string, at homeward.Position, name string) (point, pin, error) {
@@ -124,11 +107,4 @@ func (it *item) hold(op string, at homeward.Position, name string) (point, pin, 
 		return p, pin{}, err
 	}
 	return p, n, nil
-}
-
-func (it *item) unpin(req homeward.PinRequest) error {
-	if len(req.Name) == 0 {
-		return homeward.Errorf("unpin point", homeward.Invalid, "name", "give the name it is held under", "missing")
-	}
-	return it.pins.remove(func(n pin) bool { return n.Name == req.Name && (req.Point.IsZero() || n.Position == req.Point) })
 }

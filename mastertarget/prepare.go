@@ -11,12 +11,15 @@ import (
 	"github.com/homeward-dr/homeward/mastertarget/history"
 )
 
+// preparer begins and ends legs of an item.
+type preparer struct{ *item }
+
 // prepare begins a leg. The chain of earlier legs goes on: what the disks hold now
 // becomes a boundary named Base, joined to the last one by a segment that holds
 // what was overwritten in between (nothing, or what a promoted machine wrote over).
 // So older points stay servable until retention drops them. Other disks than
 // before hold nothing that the chain knows of: then it begins anew.
-func (it *item) prepare(ctx context.Context, req homeward.ReplicaRequest) error {
+func (it preparer) prepare(ctx context.Context, req homeward.ReplicaRequest) error {
 	const op = "prepare replica"
 	if err := it.take(ctx, op); err != nil {
 		return err
@@ -54,7 +57,7 @@ func (it *item) prepare(ctx context.Context, req homeward.ReplicaRequest) error 
 }
 
 // prepareAgain answers the same request once more; a faulted replica is reopened.
-func (it *item) prepareAgain(ctx context.Context, req homeward.ReplicaRequest, st state) error {
+func (it preparer) prepareAgain(ctx context.Context, req homeward.ReplicaRequest, st state) error {
 	if st.Leg.Base != req.Base || !slices.Equal(st.Leg.Disks, req.Disks) {
 		return homeward.Errorf("prepare replica", homeward.Conflict, it.subject(), "raise the generation to begin another leg",
 			"generation %d was prepared with another base or other disks: %w", req.Generation.Number, &homeward.PositionError{True: st.tip.Position})
@@ -70,7 +73,7 @@ func (it *item) prepareAgain(ctx context.Context, req homeward.ReplicaRequest, s
 }
 
 // mayBegin refuses a leg that would overwrite what somebody still needs.
-func (it *item) mayBegin(op string, req homeward.ReplicaRequest, st state) error {
+func (it preparer) mayBegin(op string, req homeward.ReplicaRequest, st state) error {
 	conflict := func(fix, format string, args ...any) error {
 		return homeward.Errorf(op, homeward.Conflict, it.subject(), fix, format, args...)
 	}
@@ -100,7 +103,7 @@ func (it *item) mayBegin(op string, req homeward.ReplicaRequest, st state) error
 // openFor makes sure that the disks are there and as they should be, before
 // anything is recorded. A replica that stays as it is stays open; what else ran
 // here is cut off once the new disks are known to be good.
-func (it *item) openFor(ctx context.Context, req homeward.ReplicaRequest, st state) error {
+func (it preparer) openFor(ctx context.Context, req homeward.ReplicaRequest, st state) error {
 	unchanged := st.replica != nil && st.fault == nil && st.State == homeward.ReplicaReplicating &&
 		slices.Equal(st.Leg.Disks, req.Disks) && slices.Equal(diskInfos(st.Leg.Machine), diskInfos(req.Machine))
 	if unchanged {
@@ -125,7 +128,7 @@ func (it *item) openFor(ctx context.Context, req homeward.ReplicaRequest, st sta
 }
 
 // beginLeg records the leg; finishPrepare carries it out, also after a crash.
-func (it *item) beginLeg(op string, req homeward.ReplicaRequest) error {
+func (it preparer) beginLeg(op string, req homeward.ReplicaRequest) error {
 	st := it.state()
 	if st.State == "" { // a Forget may have been cut off
 		if err := it.wipe(); err != nil {
@@ -154,7 +157,7 @@ func (it *item) beginLeg(op string, req homeward.ReplicaRequest) error {
 
 // finishPrepare joins the base of the leg to the chain, pins it if it is a
 // branch, and stores the position, which makes it so.
-func (it *item) finishPrepare(ctx context.Context) error {
+func (it preparer) finishPrepare(ctx context.Context) error {
 	const op = "prepare replica"
 	st := it.state()
 	it.quiet()

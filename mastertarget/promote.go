@@ -34,8 +34,11 @@ func (p *promotion) failed() error {
 	return p.err
 }
 
+// promoter makes the view that runs the replica.
+type promoter struct{ *item }
+
 // promote starts the promotion, or finds it running, ended or done.
-func (it *item) promote(ctx context.Context, g homeward.Generation) error {
+func (it promoter) promote(ctx context.Context, g homeward.Generation) error {
 	const op = "promote view"
 	if err := it.take(ctx, op); err != nil {
 		return err
@@ -72,7 +75,7 @@ func (it *item) promote(ctx context.Context, g homeward.Generation) error {
 }
 
 // beginPromotion makes the past, empty, and records the promotion.
-func (it *item) beginPromotion(op string, st state) error {
+func (it promoter) beginPromotion(op string, st state) error {
 	r := st.replica
 	if err := createStores(it.FS, it.path("past"), r.pointDisks(st.FailOver.Tip.Machine, st.FailOver.Tip.Boundary)); err != nil {
 		return homeward.Wrap(err, op, it.subject())
@@ -86,13 +89,13 @@ func (it *item) beginPromotion(op string, st state) error {
 	}
 	r.past = past
 	r.chain.SetLast(r.past)
-	it.dropTrees()
+	it.trees.drop(it.item)
 	it.change(func() { it.promo = nil }) // that of an earlier failover has ended
 	return nil
 }
 
 // startPromotion starts the work unless it runs. The caller holds the turn.
-func (it *item) startPromotion() {
+func (it promoter) startPromotion() {
 	it.mu.Lock()
 	defer it.mu.Unlock()
 	if it.work.idle || it.promo != nil && it.promo.failed() == nil {
@@ -117,7 +120,7 @@ func (it *item) startPromotion() {
 }
 
 // stopPromotion ends the work that is running, if any.
-func (it *item) stopPromotion() error {
+func (it promoter) stopPromotion() error {
 	it.mu.Lock()
 	p := it.promo
 	it.promo = nil
@@ -129,7 +132,7 @@ func (it *item) stopPromotion() error {
 	return nil
 }
 
-func (it *item) runPromotion(ctx context.Context, p *promotion) error {
+func (it promoter) runPromotion(ctx context.Context, p *promotion) error {
 	st := it.state()
 	disks, err := overlays(it.view(failOverView))
 	if err != nil {
@@ -163,7 +166,7 @@ func (it *item) runPromotion(ctx context.Context, p *promotion) error {
 }
 
 // guards are the replica's disks as a machine may write to them.
-func (it *item) guards(st state) (list []*guard) {
+func (it promoter) guards(st state) (list []*guard) {
 	for i, point := range st.replica.pointDisks(st.FailOver.Tip.Machine, st.FailOver.Tip.Boundary) {
 		var past *overlay.Store
 		if i < len(st.replica.past) {
@@ -208,7 +211,7 @@ func (p *promotion) promoteDisk(ctx context.Context, st state, d *overlay.Disk, 
 
 // becomeReplica is the moment at which the view becomes the replica: with the
 // machine's requests held, for as long as two flushes take.
-func (it *item) becomeReplica(ctx context.Context, disks []*overlay.Disk, guards []*guard) error {
+func (it promoter) becomeReplica(ctx context.Context, disks []*overlay.Disk, guards []*guard) error {
 	const op = "promote view"
 	if err := it.take(ctx, op); err != nil {
 		return err
@@ -238,7 +241,7 @@ func (it *item) becomeReplica(ctx context.Context, disks []*overlay.Disk, guards
 }
 
 // finishPromote clears up behind a promotion that the record says is done.
-func (it *item) finishPromote(context.Context) error {
+func (it promoter) finishPromote(context.Context) error {
 	const op = "promote view"
 	st := it.state()
 	it.quiet()
@@ -265,13 +268,13 @@ func (it *item) finishPromote(context.Context) error {
 }
 
 // servePromoted exports the replica's disks to the machine that runs on them.
-func (it *item) servePromoted(ctx context.Context, v *view, st state) error {
+func (it promoter) servePromoted(ctx context.Context, v *view, st state) error {
 	v.Machine = st.FailOver.Tip.Machine
 	var err error
 	for i, g := range it.guards(st) {
 		v.disks = append(v.disks, g)
 		if err == nil {
-			err = it.export(v, i)
+			err = stage{it.item}.export(v, i)
 		}
 	}
 	if err != nil {
@@ -284,7 +287,7 @@ func (it *item) servePromoted(ctx context.Context, v *view, st state) error {
 // losePast decides when the past of a promoted replica cannot be kept. The
 // machine runs on, and older points go, said aloud; unless somebody holds one of
 // them: holds never break, so then the machine's write fails.
-func (it *item) losePast(cause error) error {
+func (it promoter) losePast(cause error) error {
 	st := it.state()
 	held := it.pins.held(st.FailOver.Tip.Boundary)
 	if held || st.State != homeward.ReplicaPromoted {

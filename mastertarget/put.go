@@ -108,8 +108,11 @@ const (
 	admitKnown           // it may be one that was applied before
 )
 
+// intake takes the deltas of an item.
+type intake struct{ *item }
+
 // admit decides by the header alone.
-func (it *item) admit(h delta.Header, st state) (admission, error) {
+func (it intake) admit(h delta.Header, st state) (admission, error) {
 	const op = "apply delta"
 	if err := it.fence.check(op, h.To.Generation); err != nil {
 		return 0, err
@@ -137,7 +140,7 @@ func (it *item) admit(h delta.Header, st state) (admission, error) {
 }
 
 // sameDisks refuses a delta of other disks than the leg was prepared for.
-func (it *item) sameDisks(h delta.Header, st state) error {
+func (it intake) sameDisks(h delta.Header, st state) error {
 	disks := st.Leg.Machine.Disks
 	same := len(h.Disks) == len(disks)
 	for i := 0; same && i < len(disks); i++ {
@@ -153,7 +156,7 @@ func (it *item) sameDisks(h delta.Header, st state) error {
 
 // knows reports whether a position, its checksum aside where it is zero, is one
 // the replica came through.
-func (it *item) knows(p homeward.Position, st state) bool {
+func (it intake) knows(p homeward.Position, st state) bool {
 	same := func(q homeward.Position) bool {
 		return p.Generation == q.Generation && p.Sequence == q.Sequence && p.Cut == q.Cut &&
 			(p.Checksum.IsZero() || p.Checksum == q.Checksum)
@@ -175,7 +178,7 @@ func (it *item) knows(p homeward.Position, st state) bool {
 }
 
 // await waits for the predecessor of a delta, as long as Config.Patience.
-func (it *item) await(ctx context.Context, h delta.Header) (admission, error) {
+func (it intake) await(ctx context.Context, h delta.Header) (admission, error) {
 	timeout := time.NewTimer(it.Patience)
 	defer timeout.Stop()
 	for {
@@ -196,7 +199,7 @@ func (it *item) await(ctx context.Context, h delta.Header) (admission, error) {
 }
 
 // put is Target.Put for an item.
-func (it *item) put(ctx context.Context, body io.Reader) (homeward.Ack, error) {
+func (it intake) put(ctx context.Context, body io.Reader) (homeward.Ack, error) {
 	r, err := receive(it.id, body)
 	if err != nil {
 		return homeward.Ack{}, err

@@ -17,7 +17,7 @@ import (
 // off. What is wrong with the item becomes its fault: it is listed all the same.
 func loadItem(ctx context.Context, e *env, id homeward.ItemID) *item {
 	it := newItem(e, id)
-	err := it.loadRecords()
+	err := recoverer{it}.loadRecords()
 	if err == nil && it.rec.State != "" {
 		err = it.reopen(ctx)
 	}
@@ -27,8 +27,11 @@ func loadItem(ctx context.Context, e *env, id homeward.ItemID) *item {
 	return it
 }
 
+// recoverer opens an item and finishes what a crash cut off.
+type recoverer struct{ *item }
+
 // loadRecords reads fence, pins and record; a file that is absent was never written.
-func (it *item) loadRecords() error {
+func (it recoverer) loadRecords() error {
 	fenceErr := durable.SweepTemps(it.FS, it.dir)
 	var err error
 	if it.fence, err = openFence(it.FS, it.path("fence"), it.id); err != nil {
@@ -56,12 +59,12 @@ func (it *item) reopen(ctx context.Context) error {
 		return err
 	}
 	r := &replica{disks: disks}
-	t, err := it.openHistory(ctx, r, rec)
+	t, err := recoverer{it}.openHistory(ctx, r, rec)
 	if err != nil {
 		return errors.Join(err, r.close())
 	}
 	it.change(func() { it.replica, it.tip, it.fault, it.paused = r, t, nil, nil })
-	if err := it.finish(ctx); err != nil {
+	if err := (recoverer{it}).finish(ctx); err != nil {
 		it.change(func() { it.fault = err })
 		return err
 	}
@@ -69,7 +72,7 @@ func (it *item) reopen(ctx context.Context) error {
 }
 
 // openHistory opens cell, chain and past.
-func (it *item) openHistory(ctx context.Context, r *replica, rec record) (t tip, err error) {
+func (it recoverer) openHistory(ctx context.Context, r *replica, rec record) (t tip, err error) {
 	if r.cell, t, err = openTip(it.FS, it.path("position")); err != nil {
 		return t, err
 	}
@@ -119,19 +122,19 @@ func storePath(dir string, disk int) string { return fmt.Sprintf("%s/%d", dir, d
 
 // finish goes on with the step that the records say is under way, and serves the
 // machine that runs on this copy. Every step may be repeated.
-func (it *item) finish(ctx context.Context) error {
+func (it recoverer) finish(ctx context.Context) error {
 	st := it.state()
 	switch {
 	case st.Leg.Boundary > st.tip.Boundary:
-		if err := it.finishPrepare(ctx); err != nil {
+		if err := (preparer{it.item}).finishPrepare(ctx); err != nil {
 			return err
 		}
 	case st.RollBack != nil:
-		if err := it.finishRollBack(ctx); err != nil {
+		if err := (reverser{it.item}).finishRollBack(ctx); err != nil {
 			return err
 		}
 	case st.State == homeward.ReplicaPromoted:
-		if err := it.finishPromote(ctx); err != nil {
+		if err := (promoter{it.item}).finishPromote(ctx); err != nil {
 			return err
 		}
 	case st.State == homeward.ReplicaReplicating || st.State == homeward.ReplicaFailedOver:
@@ -142,11 +145,11 @@ func (it *item) finish(ctx context.Context) error {
 	if st.State == homeward.ReplicaReplicating {
 		return it.sweep()
 	}
-	if err := it.serveFailOver(ctx); err != nil {
+	if err := (takeover{it.item}).serveFailOver(ctx); err != nil {
 		return err
 	}
 	if st.State == homeward.ReplicaPromoting {
-		it.startPromotion()
+		promoter{it.item}.startPromotion()
 	}
 	return it.sweep()
 }
@@ -154,7 +157,7 @@ func (it *item) finish(ctx context.Context) error {
 // undoHot rolls back the step whose commit did not happen. Its undo holds what
 // the blocks were before, whichever of them were overwritten: I-9. New bytes can
 // never be journalled as old ones, for nothing is applied before this is done.
-func (it *item) undoHot(ctx context.Context) error {
+func (it recoverer) undoHot(ctx context.Context) error {
 	st := it.state()
 	segments := st.replica.chain.Segments()
 	if n := len(segments); n == 0 || segments[n-1].Newer <= st.tip.Boundary {
@@ -216,7 +219,7 @@ func removeDir(fsys durable.FS, dir string) error {
 // shut closes views and replica; what is stored stays.
 func (it *item) shut(ctx context.Context) error {
 	err := it.closeViews(ctx, func(*view) bool { return true })
-	it.dropTrees()
+	it.trees.drop(it)
 	st := it.state()
 	if st.replica != nil {
 		err = errors.Join(err, st.replica.close())

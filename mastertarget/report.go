@@ -7,8 +7,11 @@ import (
 	"github.com/homeward-dr/homeward"
 )
 
+// reporter tells how an item stands.
+type reporter struct{ *item }
+
 // report tells how the item stands.
-func (it *item) report() (homeward.ReplicaReport, error) {
+func (it reporter) report() (homeward.ReplicaReport, error) {
 	st := it.state()
 	if st.State == "" && st.fault == nil {
 		return homeward.ReplicaReport{}, it.unknown("report")
@@ -40,7 +43,7 @@ func (it *item) report() (homeward.ReplicaReport, error) {
 }
 
 // reportWork adds views and progress.
-func (it *item) reportWork(r *homeward.ReplicaReport, st state) {
+func (it reporter) reportWork(r *homeward.ReplicaReport, st state) {
 	it.mu.Lock()
 	defer it.mu.Unlock()
 	for _, v := range it.views {
@@ -61,7 +64,7 @@ func (it *item) reportWork(r *homeward.ReplicaReport, st state) {
 }
 
 // alarm is one that holds now; since when is not known beyond this process.
-func (it *item) alarm(code, text, remedy string) homeward.Alarm {
+func (it reporter) alarm(code, text, remedy string) homeward.Alarm {
 	return homeward.Alarm{Code: code, Text: text, Remedy: remedy, Since: it.now()}
 }
 
@@ -81,7 +84,7 @@ func fault(st state) (why, remedy string) {
 const maxStandingWait = time.Minute
 
 // standing answers Sink.Standing.
-func (it *item) standing(ctx context.Context, req homeward.StandingRequest) (homeward.Standing, error) {
+func (it reporter) standing(ctx context.Context, req homeward.StandingRequest) (homeward.Standing, error) {
 	var timeout <-chan time.Time
 	if !req.Applied.IsZero() && req.Wait > 0 {
 		timer := time.NewTimer(min(req.Wait, maxStandingWait))
@@ -121,7 +124,7 @@ func passed(p, q homeward.Position) bool {
 }
 
 // appliedAt is the mark time of the newest bootable mark.
-func (it *item) appliedAt() time.Time {
+func (it reporter) appliedAt() time.Time {
 	points := it.points()
 	for i := len(points) - 1; i >= 0; i-- {
 		if points[i].Mark.Kind.Bootable() {

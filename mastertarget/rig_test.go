@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -189,7 +190,7 @@ type rig struct {
 	power  *power
 	nbd    *exporter
 	target *mastertarget.Target
-	now    time.Time
+	clock  atomic.Int64 // nanoseconds
 	free   int64
 	thin   time.Duration
 	boot   string
@@ -208,11 +209,12 @@ func newRig(t testing.TB) *rig { return newRigWith(t, powerloss.Rand(t)) }
 func newRigWith(t testing.TB, rng *rand.Rand) *rig {
 	r := &rig{
 		t: t, rng: rng, fs: powerloss.New(), disks: map[string]*powerloss.Disk{},
-		power: &power{}, now: time.Unix(1_700_000_000, 0), free: 1 << 40, thin: -1, boot: "first",
+		power: &power{}, free: 1 << 40, thin: -1, boot: "first",
 		machine: homeward.Machine{Item: id, Name: "web", Disks: []homeward.Disk{
 			{ID: "root", Size: 70*block.Size + 512}, {ID: "data", Size: 300 * block.Size}}},
 		gen: homeward.Generation{Number: 1, ID: homeward.NewID()}, model: map[homeward.Position]content{},
 	}
+	r.pass(1_700_000_000 * time.Second)
 	for _, d := range r.machine.Disks {
 		r.disks[string(d.ID)] = powerloss.NewDisk(d.Size)
 		r.source = append(r.source, make([]byte, d.Size))
@@ -224,6 +226,10 @@ func newRigWith(t testing.TB, rng *rand.Rand) *rig {
 	})
 	return r
 }
+
+func (r *rig) now() time.Time { return time.Unix(0, r.clock.Load()) }
+
+func (r *rig) pass(d time.Duration) { r.clock.Add(int64(d)) }
 
 func (r *rig) openDisk(_ context.Context, ref string, m block.Mode) (block.Disk, error) {
 	name := ref[len("mem:"):]
@@ -243,7 +249,7 @@ func (r *rig) config() mastertarget.Config {
 		Dir: "/vol", FS: plugFS{r.fs, r.power}, Openers: block.Openers{"mem": r.openDisk},
 		NBD: r.nbd, URI: func(name string) string { return name },
 		Free:      func() (int64, error) { return r.free, nil },
-		Now:       func() time.Time { return r.now },
+		Now:       r.now,
 		ThinEvery: r.thin,
 		Boot:      r.boot,
 	}
@@ -352,8 +358,8 @@ func (r *rig) cut(kind homeward.MarkKind, maps []*block.Map) ([]byte, homeward.P
 			}
 		}
 	}
-	r.now = r.now.Add(time.Second)
-	trailer := must(e.Close(homeward.Mark{Kind: kind, At: r.now}))(r.t)
+	r.pass(time.Second)
+	trailer := must(e.Close(homeward.Mark{Kind: kind, At: r.now()}))(r.t)
 	return out.Bytes(), h.Position(trailer)
 }
 

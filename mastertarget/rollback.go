@@ -6,10 +6,13 @@ import (
 	"github.com/homeward-dr/homeward"
 )
 
+// reverser takes the replica itself back.
+type reverser struct{ *item }
+
 // rollBack takes the replica itself back to a point. The record of it comes
 // after the maps of what is given up (I-0) and before the first write; whatever
 // crash comes then, opening goes on from the start.
-func (it *item) rollBack(ctx context.Context, req homeward.FailOverRequest) error {
+func (it reverser) rollBack(ctx context.Context, req homeward.FailOverRequest) error {
 	const op = "roll back"
 	if err := it.take(ctx, op); err != nil {
 		return err
@@ -43,7 +46,7 @@ func (it *item) rollBack(ctx context.Context, req homeward.FailOverRequest) erro
 	if err != nil {
 		return err
 	}
-	d, err := it.keepDiverged(ctx, st, req.Generation, t)
+	d, err := divergences{it.item}.keepDiverged(ctx, st, req.Generation, t)
 	if err != nil {
 		return homeward.Wrap(err, op, it.subject())
 	}
@@ -58,7 +61,7 @@ func (it *item) rollBack(ctx context.Context, req homeward.FailOverRequest) erro
 }
 
 // mayRollBack finds the point, and refuses when something rests on newer ones.
-func (it *item) mayRollBack(op string, req homeward.FailOverRequest, st state) (point, pin, error) {
+func (it reverser) mayRollBack(op string, req homeward.FailOverRequest, st state) (point, pin, error) {
 	if st.State != homeward.ReplicaReplicating {
 		return point{}, pin{}, homeward.Errorf(op, homeward.Conflict, it.subject(), "cancel the failover, or change its point", "a view of it runs (%s)", st.State)
 	}
@@ -78,12 +81,12 @@ func (it *item) mayRollBack(op string, req homeward.FailOverRequest, st state) (
 }
 
 // finishRollBack carries out the recorded roll-back; done twice it is the same.
-func (it *item) finishRollBack(ctx context.Context) error {
+func (it reverser) finishRollBack(ctx context.Context) error {
 	const op = "roll back"
 	st := it.state()
 	it.quiet()
 	defer it.thinning.Unlock()
-	it.dropTrees()
+	it.trees.drop(it.item)
 	t := st.RollBack.Tip
 	total := int64(0)
 	for _, s := range st.replica.chain.Segments() {

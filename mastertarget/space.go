@@ -37,8 +37,11 @@ func (st state) reserve() int64 {
 	return st.Leg.Reserve
 }
 
+// room makes room for an item on the retention volume.
+type room struct{ *item }
+
 // makeRoom sees to it that an undo of some bytes fits beside the reserve.
-func (it *item) makeRoom(ctx context.Context, bytes int64) error {
+func (it room) makeRoom(ctx context.Context, bytes int64) error {
 	free, err := it.Free()
 	if err != nil {
 		return err
@@ -55,7 +58,7 @@ func (it *item) makeRoom(ctx context.Context, bytes int64) error {
 }
 
 // noRoom says what to do about a full volume.
-func (it *item) noRoom(err error) error {
+func (it room) noRoom(err error) error {
 	return homeward.Errorf("apply delta", homeward.NoSpace, it.subject(),
 		"enlarge the retention volume, unpin points, or shorten retention; replication goes on by itself then",
 		"no room to keep what the delta overwrites: %w", err)
@@ -63,7 +66,7 @@ func (it *item) noRoom(err error) error {
 
 // prune frees room by rules 1 and 2 and tells how much, at least what it wants if
 // it can. The caller holds the turn.
-func (it *item) prune(ctx context.Context, want int64) (freed int64) {
+func (it room) prune(ctx context.Context, want int64) (freed int64) {
 	st := it.state()
 	list := it.points()
 	dropped := 0
@@ -89,7 +92,7 @@ func (it *item) prune(ctx context.Context, want int64) (freed int64) {
 }
 
 // dropScratch closes the scratch views.
-func (it *item) dropScratch(ctx context.Context) (freed int64) {
+func (it room) dropScratch(ctx context.Context) (freed int64) {
 	it.mu.Lock()
 	var names []string
 	for name, v := range it.views {

@@ -137,7 +137,7 @@ func (t *Target) Put(ctx context.Context, id homeward.ItemID, body io.Reader) (h
 	if err != nil {
 		return homeward.Ack{}, err
 	}
-	ack, err := it.put(ctx, body)
+	ack, err := intake{it}.put(ctx, body)
 	if err != nil {
 		return homeward.Ack{}, err
 	}
@@ -150,7 +150,7 @@ func (t *Target) Standing(ctx context.Context, req homeward.StandingRequest) (ho
 	if err != nil {
 		return homeward.Standing{}, err
 	}
-	return it.standing(ctx, req)
+	return reporter{it}.standing(ctx, req)
 }
 
 // Prepare implements homeward.Replica.
@@ -180,10 +180,10 @@ func (t *Target) Prepare(ctx context.Context, req homeward.ReplicaRequest) (home
 	if err != nil {
 		return homeward.ReplicaReport{}, err
 	}
-	if err := it.prepare(ctx, req); err != nil {
+	if err := (preparer{it}).prepare(ctx, req); err != nil {
 		return homeward.ReplicaReport{}, err
 	}
-	return it.report()
+	return reporter{it}.report()
 }
 
 // Report implements homeward.Replica.
@@ -192,7 +192,7 @@ func (t *Target) Report(_ context.Context, req homeward.ItemRequest) (homeward.R
 	if err != nil {
 		return homeward.ReplicaReport{}, err
 	}
-	return it.report()
+	return reporter{it}.report()
 }
 
 // SetGeneration implements homeward.Fencer. The item need not be prepared here.

@@ -26,16 +26,19 @@ func keepThinning(ctx context.Context, t *Target) {
 		case <-tick.C:
 		}
 		for _, it := range t.list() {
-			if err := it.thin(ctx); err != nil && ctx.Err() == nil {
+			if err := (thinner{it}).thin(ctx); err != nil && ctx.Err() == nil {
 				t.env.Log.Error("thinning stopped", "item", it.id, "err", err)
 			}
 		}
 	}
 }
 
+// thinner enforces retention on an item.
+type thinner struct{ *item }
+
 // thin drops the points that retention no longer keeps: what is before the oldest
 // point goes, what is between two points is merged.
-func (it *item) thin(ctx context.Context) error {
+func (it thinner) thin(ctx context.Context) error {
 	it.thinning.Lock()
 	defer it.thinning.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
@@ -53,7 +56,7 @@ func (it *item) thin(ctx context.Context) error {
 }
 
 // expired are the boundaries of the points that retention drops.
-func (it *item) expired(st state) map[uint64]bool {
+func (it thinner) expired(st state) map[uint64]bool {
 	var list []history.Candidate
 	for _, p := range it.points() {
 		list = append(list, history.Candidate{Boundary: p.boundary, At: p.At, Kind: p.Mark.Kind, Pinned: len(p.Pins) > 0 || st.keeps(p.boundary)})
@@ -68,7 +71,7 @@ func (st state) keeps(boundary uint64) bool {
 
 // thinTo brings the chain to hold all points but the dropped ones. The caller
 // holds thinning.
-func (it *item) thinTo(ctx context.Context, st state, drop map[uint64]bool) error {
+func (it thinner) thinTo(ctx context.Context, st state, drop map[uint64]bool) error {
 	chain := st.replica.chain
 	kept := map[uint64]bool{}
 	oldest := st.tip.Boundary
@@ -96,7 +99,7 @@ func (it *item) thinTo(ctx context.Context, st state, drop map[uint64]bool) erro
 }
 
 // mergeRound does the merges that are due now; 0: none.
-func (it *item) mergeRound(ctx context.Context, st state, kept map[uint64]bool) (int, error) {
+func (it thinner) mergeRound(ctx context.Context, st state, kept map[uint64]bool) (int, error) {
 	segments := st.replica.chain.Segments()
 	for n := len(segments); n > 0 && segments[n-1].Newer > st.tip.Boundary; n = len(segments) {
 		segments = segments[:n-1] // of a step under way
@@ -121,7 +124,7 @@ func (it *item) mergeRound(ctx context.Context, st state, kept map[uint64]bool) 
 }
 
 // roomToMerge: a merge needs room for its result before its inputs go.
-func (it *item) roomToMerge(inputs []*history.Segment, st state) bool {
+func (it thinner) roomToMerge(inputs []*history.Segment, st state) bool {
 	var need int64
 	for _, s := range inputs {
 		need += s.Bytes

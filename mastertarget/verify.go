@@ -25,9 +25,12 @@ func (v *verification) file(path string, bytes int64, err error, costs, remedy s
 	}
 }
 
+// verifier checks what is stored for an item.
+type verifier struct{ *item }
+
 // verify reads everything stored for an item. Replication goes on meanwhile; a
 // segment that is merged away before its turn is checked in its merged form.
-func (it *item) verify(ctx context.Context) (homeward.VerifyReport, error) {
+func (it verifier) verify(ctx context.Context) (homeward.VerifyReport, error) {
 	st := it.state()
 	if st.State == "" && st.fault == nil {
 		return homeward.VerifyReport{}, it.unknown("verify item")
@@ -82,7 +85,7 @@ func verifyDelta(fsys durable.FS, path string) (int64, error) {
 	return info.Size(), err
 }
 
-func (it *item) verifyRecords(v *verification) {
+func (it verifier) verifyRecords(v *verification) {
 	for name, into := range map[string]any{"item": new(record), "fence": new(fenceRecord), "pins": new(pinsRecord)} {
 		info, err := it.FS.Stat(it.path(name))
 		if homeward.KindOf(err) == homeward.NotFound {
@@ -99,7 +102,7 @@ func (it *item) verifyRecords(v *verification) {
 
 // verifyStores checks the maps of overlays; their data has no checksum, it is the
 // disk of a machine.
-func (it *item) verifyStores(v *verification) {
+func (it verifier) verifyStores(v *verification) {
 	stores := it.state().replica.past
 	if run := it.view(failOverView); run != nil {
 		it.mu.Lock()
@@ -111,12 +114,12 @@ func (it *item) verifyStores(v *verification) {
 	}
 }
 
-func (it *item) verifyMaps(v *verification, st state) {
+func (it verifier) verifyMaps(v *verification, st state) {
 	if st.Diverged == nil {
 		return
 	}
 	for i, d := range st.Leg.Machine.Disks {
-		_, err := it.readMap(st.Diverged, i, d.Blocks())
-		v.file(it.mapPath(st.Diverged, i), 0, err, "knowing what the failover gave up: the whole disk is suspect", "reprotect compares it by digest")
+		_, err := divergences{it.item}.readMap(st.Diverged, i, d.Blocks())
+		v.file(divergences{it.item}.mapPath(st.Diverged, i), 0, err, "knowing what the failover gave up: the whole disk is suspect", "reprotect compares it by digest")
 	}
 }

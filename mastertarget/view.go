@@ -40,9 +40,12 @@ func (it *item) reportView(v *view) homeward.View {
 	return r
 }
 
+// stage serves points of an item.
+type stage struct{ *item }
+
 // openView serves a point read-only or with a scratch overlay. The caller holds
 // the turn, so that no name is opened twice.
-func (it *item) openView(ctx context.Context, req homeward.ViewRequest) (homeward.View, error) {
+func (it stage) openView(ctx context.Context, req homeward.ViewRequest) (homeward.View, error) {
 	const op = "open view"
 	if err := homeward.ItemID(req.Name).Validate(); err != nil || req.Name == failOverView {
 		return homeward.View{}, homeward.Errorf(op, homeward.Invalid, fmt.Sprintf("name %q", req.Name),
@@ -77,7 +80,7 @@ func (it *item) openView(ctx context.Context, req homeward.ViewRequest) (homewar
 
 // serve builds the disks of a view, exports them and enters the view. stores are
 // the durable overlays of a failover. On error nothing is left of it.
-func (it *item) serve(ctx context.Context, v *view, st state, stores []*overlay.Store) error {
+func (it stage) serve(ctx context.Context, v *view, st state, stores []*overlay.Store) error {
 	v.stores = stores
 	t, err := it.tipAt(st, v.boundary)
 	if err == nil {
@@ -94,7 +97,7 @@ func (it *item) serve(ctx context.Context, v *view, st state, stores []*overlay.
 	return nil
 }
 
-func (it *item) buildDisks(v *view, r *replica) error {
+func (it stage) buildDisks(v *view, r *replica) error {
 	points := r.pointDisks(v.Machine, v.boundary)
 	if v.Kind == homeward.ViewScratch {
 		if err := it.FS.MkdirAll(it.path("scratch"), 0o700); err != nil {
@@ -121,7 +124,7 @@ func (it *item) buildDisks(v *view, r *replica) error {
 // export adds one disk to the NBD server. A name is never used twice, so that no
 // client of an earlier view can come back to this one (I-6): it carries the
 // generation, and a number where a view of the generation was closed before.
-func (it *item) export(v *view, disk int) error {
+func (it stage) export(v *view, disk int) error {
 	name := fmt.Sprintf("%s.%s.%s.%d", it.id, v.Machine.Disks[disk].ID, v.Name, v.Generation.Number)
 	for again := 1; ; again++ {
 		e := nbd.Export{
