@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -354,5 +355,26 @@ func TestKill(t *testing.T) {
 		if missing.Count() > 0 || r.Suspect(0).Count() > 0 {
 			t.Fatalf("%d blocks missing, %d suspect", missing.Count(), r.Suspect(0).Count())
 		}
+	}
+}
+
+// A live map that was cut off is not believed, and the files take its place.
+func TestDamagedLiveMap(t *testing.T) {
+	for name, damage := range map[string]func(path string) error{
+		"short":   func(path string) error { return os.Truncate(path, liveHeader+100) },
+		"empty":   func(path string) error { return os.Truncate(path, 0) },
+		"removed": os.Remove,
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, powerDisk)
+			r.fill(0, 7, 1, 'a')
+			r.kill()
+			r.must(damage(livePath(r.cfg.LiveDir, 0)))
+			r.open()
+			if s := r.Started(); s.Kind != StartReboot {
+				t.Errorf("started %+v", s)
+			}
+			r.covered("without a live map", block.Run{Start: 7, Count: 1})
+		})
 	}
 }

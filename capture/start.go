@@ -135,9 +135,8 @@ func (d *disk) liveFull(err error) {
 // recover fills the maps of one disk from what is left.
 func (d *disk) recover(state string, old diskStamp) (*found, error) {
 	if state == stampRunning && old.Size == d.size {
-		f, err := d.survived(old)
-		if f != nil || err != nil {
-			return f, err
+		if f := d.survived(old); f != nil {
+			return f, nil
 		}
 	}
 	if err := d.freshLive(); err != nil {
@@ -179,11 +178,15 @@ func (d *disk) readCheckpoint(f *found, size int64) (torn []int64, why string) {
 }
 
 // survived takes the live map of a process that was killed under us; nil: there is
-// none of this boot.
-func (d *disk) survived(old diskStamp) (*found, error) {
+// none of this boot, or none that can be read, and the files must do.
+func (d *disk) survived(old diskStamp) *found {
 	l, lost, err := reopenLive(livePath(d.m.cfg.LiveDir, d.index), d.liveID(), d.blocks, d.liveFull)
-	if l == nil || err != nil {
-		return nil, err
+	if err != nil {
+		d.m.cfg.Log.Error("the live map cannot be read: going on from the checkpoint", "disk", d.index, "error", err)
+		return nil
+	}
+	if l == nil {
+		return nil
 	}
 	d.assign(l)
 	for _, b := range []*bitmap{d.frozen, d.older, d.newer} { // or first: a kill amid this loses nothing
@@ -191,9 +194,9 @@ func (d *disk) survived(old diskStamp) (*found, error) {
 		b.clear()
 	}
 	if lost {
-		return d.allSuspect("agent killed while there was no room for the live map"), nil
+		return d.allSuspect("agent killed while there was no room for the live map")
 	}
-	return &found{kind: StartSurvived, reasons: old.Reasons}, nil
+	return &found{kind: StartSurvived, reasons: old.Reasons}
 }
 
 // rebooted adds what the checkpoint may lack.
