@@ -2,12 +2,16 @@ package agent
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/nbd"
 	"github.com/homeward-dr/homeward/ship/shiptest"
 )
 
@@ -204,5 +208,47 @@ func TestPrepare_again(t *testing.T) {
 	other.Base = homeward.Position{Generation: other.Generation, Sequence: 7}
 	if _, err := r.agent.Prepare(context.Background(), other); homeward.KindOf(err) != homeward.Exists {
 		t.Errorf("another base for the same leg: %v", err)
+	}
+}
+
+// Over TCP disks are served with TLS only.
+func TestOpen_TCP(t *testing.T) {
+	r := newRig(t)
+	sockets := r.cfg.SocketDir
+	r.cfg.SocketDir, r.cfg.Listen = "", "127.0.0.1:0"
+	if _, err := Open(t.Context(), r.cfg); homeward.KindOf(err) != homeward.Invalid || !strings.Contains(err.Error(), "TLS") {
+		t.Errorf("in the clear: %v", err)
+	}
+	cert := httptest.NewTLSServer(nil)
+	defer cert.Close()
+	r.cfg.TLS = &tls.Config{Certificates: cert.TLS.Certificates}
+	rep := r.start()
+	roots := x509.NewCertPool()
+	roots.AddCert(cert.Certificate())
+	c, err := nbd.Dial(t.Context(), nbd.ClientOptions{URI: rep.Disks[0].URI, TLS: &tls.Config{RootCAs: roots}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.WriteAt([]byte("over the wire"), 512); err != nil {
+		t.Error(err)
+	}
+	r.cfg.SocketDir = sockets
+}
+
+func TestOpen_refusals(t *testing.T) {
+	r := newRig(t)
+	for field, change := range map[string]func(*Config){
+		"Dir":       func(c *Config) { c.Dir = "" },
+		"LiveDir":   func(c *Config) { c.LiveDir = "" },
+		"SocketDir": func(c *Config) { c.SocketDir = "" },
+		"Openers":   func(c *Config) { c.Openers = nil },
+		"Dial":      func(c *Config) { c.Dial = nil },
+	} {
+		cfg := r.cfg
+		change(&cfg)
+		if _, err := Open(t.Context(), cfg); homeward.KindOf(err) != homeward.Invalid || !strings.Contains(err.Error(), field) {
+			t.Errorf("without %s: %v", field, err)
+		}
 	}
 }

@@ -381,7 +381,7 @@ func testKill(t *testing.T, point string) {
 	g := connect(t, rep, r.rng, patience)
 	defer g.close()
 	if point == "prepared:1" {
-		g.mustWrite(500)
+		g.mustWrite(200)
 		c.kill()
 	}
 	for alive := true; alive; {
@@ -393,7 +393,7 @@ func testKill(t *testing.T, point string) {
 		}
 	}
 	c = <-again
-	g.mustWrite(500)
+	g.mustWrite(200)
 	g.close()
 	if err := c.end(); err != nil {
 		t.Errorf("the agent did not end well: %v", err)

@@ -34,12 +34,12 @@ type cutting struct {
 	gone    chan struct{} // applied or failed
 }
 
-// newCutting begins the way of a cut. It fails with capture.ErrDemoted when the cut
-// was given up already: its size and map would tell nothing.
-func newCutting(cut *capture.Cut, lease *lease, mark homeward.Mark, gen homeward.Generation) (*cutting, error) {
-	c := &cutting{cut: cut, lease: lease, mark: mark, bytes: cut.Bytes(), gen: gen,
+// newCutting begins the way of a cut. It is not frozen when the cut was given up
+// already: its size and map would tell nothing.
+func newCutting(cut *capture.Cut, lease *lease, mark homeward.Mark, gen homeward.Generation) (c *cutting, frozen bool) {
+	c = &cutting{cut: cut, lease: lease, mark: mark, bytes: cut.Bytes(), gen: gen,
 		spooled: make(chan struct{}), applied: make(chan struct{}), failed: make(chan struct{}), gone: make(chan struct{})}
-	return c, cut.Err()
+	return c, cut.Err() == nil
 }
 
 // wait returns when the cut is as far as stage, one of homeward.Wait…

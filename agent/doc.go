@@ -7,7 +7,9 @@
 //	prepare.go   CaptureRequest: what is checked, what is made
 //	exports.go   the machine's disks over NBD; the guest writes there (package capture marks)
 //	loop.go      when a cut is made
+//	turn.go      who may cut now; wish.go who waits for a cut
 //	cutting.go   one cut on its way: cut, packed, spooled, applied
+//	backlog.go   sets too large to be cut at once
 //	pack.go      its blocks become deltas of at most 8 MiB
 //	session.go   deltas are put, acknowledged, applied; what the sink says counts only here
 //	chain.go     the positions the replica may stand at, durable before a delta is sent

@@ -86,11 +86,11 @@ func (l *leg) cutHeld(ctx context.Context, token homeward.ID) (*cutting, error) 
 		return nil, homeward.Wrap(err, "cut held", string(l.id))
 	}
 	mark := homeward.Mark{Kind: homeward.MarkGroup, At: cut.At.UTC(), Group: token}
-	c, err := newCutting(cut, l.holds.lease, mark, l.generation)
-	if err != nil {
+	c, frozen := newCutting(cut, l.holds.lease, mark, l.generation)
+	if !frozen {
 		l.turn.give(l.holds.lease)
 		<-s.slots
-		return nil, homeward.Wrap(err, "cut held", string(l.id))
+		return nil, homeward.Wrap(cut.Err(), "cut held", string(l.id))
 	}
 	l.holds.cut = c
 	l.cutMade(c)

@@ -32,7 +32,7 @@ func askGuest(ctx context.Context, socket string, talk func(*guestAgent) error) 
 		return homeward.Errorf("ask guest agent", homeward.Unavailable, socket,
 			"start qemu-guest-agent in the guest and check the path of its socket", "%w", err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	g := &guestAgent{conn: conn, in: bufio.NewScanner(conn)}

@@ -93,9 +93,9 @@ func (s *session) cutNow(ctx context.Context, p *pace, lease *lease) (kept bool,
 	case err != nil:
 		return false, err
 	}
-	c, err := newCutting(cut, lease, mark, l.generation)
+	c, frozen := newCutting(cut, lease, mark, l.generation)
 	l.fault("cut")
-	if err != nil {
+	if !frozen {
 		l.demoted(c)
 		return false, nil
 	}
@@ -193,15 +193,7 @@ func (s *session) shelve(ctx context.Context, p *pace, c *cutting) error {
 	}
 	l.fault("shelved")
 	l.meter.aim(l.backlog.bytes())
-	err := c.cut.Spooled()
-	if err == nil {
-		err = c.cut.Applied() // not at the replica, but in another durable map
-	}
-	if errors.Is(err, capture.ErrDemoted) { // meanwhile: then they are in both maps
-		return nil
-	}
-	if err != nil { // a disk that cannot be flushed keeps its blocks: shelving does not help
-		l.alarms.raiseError(alarmCapture, err)
+	if !l.release(c) { // its blocks stay in both maps: shelving does not help
 		p.rounds = maxRounds
 	}
 	return nil

@@ -16,15 +16,18 @@ import (
 const (
 	maxHashes = 65536            // DigestRequest.Count
 	treeIdle  = 30 * time.Second // an unused tree of a live disk is forgotten
+	proofIdle = 10 * time.Minute // a frozen cut nobody digests is released: no other is made meanwhile
 )
 
 // proof is the digesting of one item: its frozen cut, and trees that were asked
 // for. The zero value is ready.
 type proof struct {
+	standing atomic.Bool // frozen is set; for those who must not wait for mu
+
 	mu     sync.Mutex
 	leg    *leg
-	frozen *cutting // nil: none
-	disks  []homeward.Disk
+	frozen *cutting      // nil: none
+	expiry *time.Timer   // ends it
 	trees  map[int]*tree // of the frozen cut
 	live   map[int]*tree // of the disks as they are
 }
@@ -57,6 +60,12 @@ func (p *proof) freeze(ctx context.Context, l *leg) (homeward.CutReport, error) 
 		return homeward.CutReport{}, err
 	}
 	p.leg, p.frozen, p.trees = l, c, map[int]*tree{}
+	p.standing.Store(true)
+	p.expiry = time.AfterFunc(proofIdle, func() {
+		if err := p.end(); err != nil {
+			l.log.Warn("forgotten frozen cut not released", "item", l.id, "error", err)
+		}
+	})
 	return c.report(), nil
 }
 
@@ -69,6 +78,8 @@ func (p *proof) end() error {
 	if c == nil {
 		return nil
 	}
+	p.expiry.Stop()
+	p.standing.Store(false)
 	return p.leg.unfreeze(c)
 }
 
@@ -109,6 +120,9 @@ func (p *proof) digest(ctx context.Context, req homeward.DigestRequest, disk int
 	for _, h := range hashes {
 		rep.Hashes = append(rep.Hashes, h[:]...)
 	}
+	if !req.At.IsZero() && errors.Is(err, capture.ErrDemoted) { // it cannot be read any more
+		err = errors.Join(err, p.end())
+	}
 	return rep, err
 }
 
@@ -125,6 +139,7 @@ func (p *proof) tree(req homeward.DigestRequest, disk int, d block.Disk) (*tree,
 			return nil, homeward.Errorf("digest", homeward.NotFound, req.At.String(), "freeze the item, and use the position it answers",
 				"it is not the frozen cut")
 		}
+		p.expiry.Reset(proofIdle)
 		if p.trees[disk] == nil {
 			p.trees[disk] = newTree(frozenDisk{cut: p.frozen.cut, disk: disk, size: d.Size()})
 		}

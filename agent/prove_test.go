@@ -3,12 +3,14 @@ package agent
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/block"
+	"github.com/homeward-dr/homeward/capture"
 	"github.com/homeward-dr/homeward/nbd"
 	"github.com/homeward-dr/homeward/ship/shiptest"
 )
@@ -62,6 +64,9 @@ func TestFreeze(t *testing.T) {
 		t.Errorf("frozen again: %v %v", again, err)
 	}
 	g.mustWrite(300)
+	if rep := r.report(); rep.Phase != "frozen for a proof" {
+		t.Errorf("phase %q", rep.Phase)
+	}
 	for disk := range diskSizes {
 		if got, rep := r.root(disk, frozen.Position); got != r.target.root(t, disk) || rep.Read == 0 {
 			t.Errorf("disk %d differs at the frozen point", disk)
@@ -311,4 +316,29 @@ func TestLateCapture(t *testing.T) {
 	if err != nil || late.Disks[0].ChangedBytes != 0 || late.Disks[1].ChangedBytes != block.Size || late.Disks[1].SuspectBytes != 0 {
 		t.Errorf("%+v %v", late, err)
 	}
+}
+
+// When the guest overwrites more than there is room for, the proof fails, and
+// replication goes on.
+func TestFreeze_overBudget(t *testing.T) {
+	r := newRig(t)
+	r.request.Policy.CacheBytes, r.request.Policy.SpillBytes = 1<<20, 4096
+	g := connect(t, r.start(), r.rng, 0)
+	defer g.close()
+	overwrite := func(with byte) {
+		if _, err := g.disks[0].WriteAt(bytes.Repeat([]byte{with}, 4<<20), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	overwrite(2)
+	frozen, err := r.agent.Freeze(t.Context(), r.item())
+	if err != nil {
+		t.Fatal(err)
+	}
+	overwrite(3)
+	_, err = r.agent.Digest(t.Context(), homeward.DigestRequest{Item: "web01", Disk: "disk-0", At: frozen.Position, Count: 1})
+	if !errors.Is(err, capture.ErrDemoted) {
+		t.Errorf("digest: %v", err)
+	}
+	r.cut()
 }

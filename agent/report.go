@@ -78,6 +78,9 @@ func (it *item) phase(rep homeward.CaptureReport, l *leg, opened bool) string {
 	case l == nil:
 		return "waiting: no process server is set"
 	}
+	if it.proof.standing.Load() {
+		return "frozen for a proof"
+	}
 	return l.phase(rep.Complete, it.snapshot().Request.InitialAll)
 }
 

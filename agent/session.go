@@ -250,7 +250,9 @@ func (s *session) settle() error {
 	defer s.settling.Unlock()
 	applied, _ := s.leg.chain.stands()
 	for c := s.takeApplied(applied); c != nil; c = s.takeApplied(applied) {
-		s.release(c)
+		if !c.whole {
+			s.leg.release(c)
+		}
 		s.leg.applied(c)
 		<-s.slots
 		close(c.applied)
@@ -259,19 +261,21 @@ func (s *session) settle() error {
 	return nil
 }
 
-// release clears the blocks of an applied cut from the map. What fails there
-// leaves blocks in the map: too much is shipped later, nothing is lost.
-func (s *session) release(c *cutting) {
-	if c.whole {
-		return
+// release clears the blocks of a cut from the capture's map, once they are at the
+// replica or in another durable map. Where that fails they stay: too much is
+// shipped later, nothing is lost.
+func (l *leg) release(c *cutting) bool {
+	err := c.cut.Spooled()
+	if err == nil {
+		err = c.cut.Applied()
 	}
-	err := c.cut.Applied()
 	switch {
 	case err == nil:
-		s.leg.alarms.clear(alarmCapture)
+		l.alarms.clear(alarmCapture)
 	case !errors.Is(err, capture.ErrDemoted):
-		s.leg.alarms.raiseError(alarmCapture, err)
+		l.alarms.raiseError(alarmCapture, err)
 	}
+	return err == nil
 }
 
 // drained is nil while no cut is on its way; else it is closed when the newest

@@ -54,7 +54,7 @@ func (l *leg) wishFor(ctx context.Context, w wish, stage string) (*cutting, erro
 			if !l.forget(&mine) {
 				<-mine.got // granted just now: the cut goes on without us
 			}
-			return nil, homeward.Errorf("cut", homeward.KindOf(ctx.Err()), string(l.id),
+			return mine.cut, homeward.Errorf("cut", homeward.KindOf(ctx.Err()), string(l.id),
 				"see the item's report for what it waits for", "not cut yet: %w", ctx.Err())
 		}
 		if mine.err != nil {
