@@ -19,8 +19,8 @@
 //	execute.go    one request against the disk
 //	reply.go      replies, and errors as replies
 //	outbox.go     one writer of a connection, joining what is ready into one system call
-//	inbox.go      the reader of a connection
-//	buffer.go     pooled buffers
+//	inbox.go      the reader of a connection; socket_*.go the system call below it
+//	buffer.go     pooled buffers; budget.go the bounds on what is in progress
 //	client.go     the client as a block.Disk; call.go one request; link.go one connection;
 //	keeper.go     reconnecting; join.go the client's handshake
 package nbd

@@ -27,6 +27,8 @@ const (
 	quickBase = 60 * time.Microsecond
 	handedMin = 4
 	handedMax = 4096
+	// heldFor is how long a reply is kept back at most.
+	heldFor = 2 * time.Millisecond
 )
 
 // session is the transmission phase of one connection. Its workers take turns:
@@ -52,7 +54,11 @@ type session struct {
 	workers   atomic.Int32
 	running   sync.WaitGroup
 
+	late  *time.Timer // runs while a reply is kept back
+	armed atomic.Bool // late runs
+
 	turn    sync.Mutex // guards in and what follows
+	holding bool       // a reply may be kept back
 	ended   bool
 	err     error // why, nil when in good order
 	handed  int   // requests left to be handed over
@@ -68,7 +74,9 @@ func newSession(n *negotiation, e *served) *session {
 		s.contexts = n.contexts
 	}
 	s.in.stall = &s.reading
-	s.in.onWait(s.out.flush)
+	s.in.onWait(s.release)
+	s.late = time.NewTimer(time.Hour)
+	s.late.Stop()
 	s.ctx, s.cancel = context.WithCancel(n.server.ctx)
 	return s
 }
@@ -86,6 +94,7 @@ func (s *session) run() error {
 	}
 	var watching sync.WaitGroup
 	watching.Go(s.watch)
+	watching.Go(s.expedite)
 	s.follow()
 	s.running.Wait()
 	s.cancel()
@@ -156,6 +165,7 @@ func (s *session) work() {
 			return
 		}
 		s.follow()
+		s.holding = false
 		s.turn.Unlock()
 		s.out.flush()
 		t.do()
@@ -174,6 +184,9 @@ func (s *session) quick(t *task) bool {
 
 func (s *session) doQuick(t *task) {
 	quick := quickBase + time.Duration(t.n)
+	if s.holding && s.armed.CompareAndSwap(false, true) {
+		s.late.Reset(heldFor)
+	}
 	begun := time.Now()
 	t.do()
 	if time.Since(begun) < quick {
@@ -183,6 +196,27 @@ func (s *session) doQuick(t *task) {
 		s.handed = s.penalty
 	}
 	t.answer(true) // kept back until there is nothing to read
+	s.holding = true
+}
+
+// release writes what is kept back; with the turn.
+func (s *session) release() {
+	s.holding = false
+	s.out.flush()
+}
+
+// expedite writes replies that were kept back for a request that takes long: the
+// peer may be waiting for just them.
+func (s *session) expedite() {
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-s.late.C:
+			s.armed.Store(false)
+			s.out.flush()
+		}
+	}
 }
 
 // next reads a request, its payload included; nil when the session ends. Called
@@ -242,7 +276,7 @@ func (s *session) reserve(size int) error {
 	if s.server.budget.tryTake(size) {
 		return nil
 	}
-	s.out.flush() // what is held back holds room itself
+	s.release() // what is kept back holds room itself
 	return s.server.budget.take(s.ctx, size)
 }
 

@@ -44,3 +44,16 @@ func TestSession_SlowDisk(t *testing.T) {
 		}
 	}
 }
+
+// TestSession_HeldReply: a finished request is answered although the next one,
+// which came with it, does not end.
+func TestSession_HeldReply(t *testing.T) {
+	d := &watched{Memory: block.NewMemory(1 << 20), entered: make(chan struct{}, 1), hold: make(chan struct{})}
+	r := serve(t, ServerOptions{}, Export{Name: "d", Disk: d})
+	p := dialPlain(t, r.socket, "d")
+	p.read(10)
+	p.write(append(wire(request{cmd: cmdRead, n: 512, cookie: 1}), wire(request{cmd: cmdWrite, n: 1, cookie: 2}, 'x')...))
+	p.read(simpleSize + 512) // while the write is held
+	close(d.hold)
+	p.read(simpleSize)
+}
