@@ -25,15 +25,20 @@ type diskDifferences struct {
 	reasons []string
 }
 
-// differences collects the maps. With final set, the old side is handed over
-// first, so that its map can not grow any more.
-func (it *Item) differences(ctx context.Context, final bool) (*differences, error) {
+func (it *Item) noDifferences() *differences {
 	set := &differences{oldSide: homeward.Exact}
 	for _, d := range it.Machine.Disks {
 		n := d.Blocks()
 		set.disks = append(set.disks, diskDifferences{disk: d, old: block.NewMap(n), undone: block.NewMap(n),
 			since: block.NewMap(n), suspect: block.NewMap(n)})
 	}
+	return set
+}
+
+// differences collects the maps. With final set, the old side is handed over
+// first, so that its map can not grow any more.
+func (it *Item) differences(ctx context.Context, final bool) (*differences, error) {
+	set := it.noDifferences()
 	id := homeward.ItemRequest{Item: it.ID()}
 	undone, err := it.Running.Target.Diverged(ctx, id)
 	if err != nil {

@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"context"
+	"time"
 
 	"github.com/homeward-dr/homeward"
 )
@@ -40,7 +41,7 @@ func (it *Item) FailOverPlanned(ctx context.Context, point homeward.Position) er
 	err := it.once(ctx, "shut down running side", func(func(homeward.Progress)) error { return it.shutdown(ctx, it.Running, true) })
 	if err == nil {
 		err = it.once(ctx, "ship last writes", func(func(homeward.Progress)) error {
-			last, err := it.Running.Agent.Drain(ctx, homeward.DrainRequest{Item: it.ID(), Stopped: true})
+			last, err := it.drain(ctx)
 			it.list.drained = last.Position
 			return err
 		})
@@ -59,6 +60,22 @@ func (it *Item) FailOverPlanned(ctx context.Context, point homeward.Position) er
 	}
 	it.Planned = true
 	return it.raiseStandby(ctx, next, point)
+}
+
+// hangUp is how long a machine that is off may still look connected to its disks.
+const hangUp = 5 * time.Second
+
+// drain ships the last writes of a machine that is off.
+func (it *Item) drain(ctx context.Context) (last homeward.CutReport, err error) {
+	deadline := time.Now().Add(hangUp)
+	err = poll(ctx, func() (bool, error) {
+		last, err = it.Running.Agent.Drain(ctx, homeward.DrainRequest{Item: it.ID(), Stopped: true})
+		if homeward.KindOf(err) == homeward.InUse && time.Now().Before(deadline) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+	return last, err
 }
 
 // ChangePoint runs the failed-over machine from another point instead. What it
@@ -94,6 +111,7 @@ func (it *Item) Commit(ctx context.Context) error {
 		return err
 	}
 	it.Running, it.Standby = it.Standby, it.Running
+	it.RunsOn = viewRefs(it.View)
 	it.State = Committed
 	return nil
 }
@@ -132,7 +150,7 @@ func (it *Item) Cancel(ctx context.Context) error {
 		if err = it.route(ctx, it.Running, it.Standby); err != nil {
 			return err
 		}
-		report, err = it.Running.Agent.Prepare(ctx, homeward.CaptureRequest{Machine: it.Machine, Disks: it.Running.Disks,
+		report, err = it.Running.Agent.Prepare(ctx, homeward.CaptureRequest{Machine: it.Machine, Disks: it.RunsOn,
 			Generation: next, Base: it.Base, Sink: it.Running.SinkURL, Policy: it.Policy})
 		return err
 	})
@@ -161,12 +179,8 @@ func (it *Item) raiseStandby(ctx context.Context, next homeward.Generation, poin
 	it.Base = it.Point.Position.Base(next)
 	var report homeward.CaptureReport
 	err = it.step(ctx, "start capture", func(func(homeward.Progress)) (err error) {
-		refs := make([]string, len(it.View.Disks))
-		for i, d := range it.View.Disks {
-			refs[i] = d.URI
-		}
 		// No sink yet: what is written goes into the map until Reprotect gives it one.
-		report, err = it.Standby.Agent.Prepare(ctx, homeward.CaptureRequest{Machine: it.Machine, Disks: refs,
+		report, err = it.Standby.Agent.Prepare(ctx, homeward.CaptureRequest{Machine: it.Machine, Disks: viewRefs(it.View),
 			Generation: next, Base: it.Base, Incomplete: true, Policy: it.Policy})
 		return err
 	})
@@ -178,6 +192,15 @@ func (it *Item) raiseStandby(ctx context.Context, next homeward.Generation, poin
 		it.end()
 	}
 	return err
+}
+
+// viewRefs are references to the disks of a view.
+func viewRefs(v homeward.View) []string {
+	refs := make([]string, len(v.Disks))
+	for i, d := range v.Disks {
+		refs[i] = d.URI
+	}
+	return refs
 }
 
 // retireStandby stops the failed-over machine and gives up its capture.

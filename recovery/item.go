@@ -42,6 +42,7 @@ type Item struct {
 	Point      homeward.Point      // what was failed over to, while FailedOver or Committed
 	Planned    bool                // the running side was drained before the failover
 	View       homeward.View       // what the failed-over machine runs on
+	RunsOn     []string            // references of the disks behind the running side's agent
 
 	Refs  map[string]homeward.Ref // the machine at each site, by side name
 	Watch func(Step)              // told of every step's begin and end; may be nil
@@ -53,7 +54,7 @@ type Item struct {
 // New begins an item that is not yet protected.
 func New(m homeward.Machine, p homeward.Policy, running, standby *Side, log *slog.Logger) *Item {
 	return &Item{Machine: m, Policy: p.WithDefaults(), Running: running, Standby: standby,
-		State: Unprotected, Refs: map[string]homeward.Ref{}, Log: log}
+		State: Unprotected, RunsOn: running.Disks, Refs: map[string]homeward.Ref{}, Log: log}
 }
 
 // ID names the item.

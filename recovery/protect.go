@@ -28,7 +28,7 @@ func (it *Item) Protect(ctx context.Context) error {
 			if err = it.route(ctx, it.Running, it.Standby); err != nil {
 				return err
 			}
-			report, err = it.Running.Agent.Prepare(ctx, homeward.CaptureRequest{Machine: it.Machine, Disks: it.Running.Disks,
+			report, err = it.Running.Agent.Prepare(ctx, homeward.CaptureRequest{Machine: it.Machine, Disks: it.RunsOn,
 				Generation: it.Generation, Base: it.Base, InitialAll: true, Sink: it.Running.SinkURL, Policy: it.Policy})
 			return err
 		})
@@ -68,4 +68,13 @@ func (it *Item) awaitFirstPoint(ctx context.Context, name string) error {
 			return p.Latest && p.Position.Generation == it.Generation && p.Position.Sequence > 0, nil
 		})
 	})
+}
+
+// Reroute tells the running side's process server once more where the item's
+// deltas go, for one that lost its spool with its routes.
+func (it *Item) Reroute(ctx context.Context) error {
+	if err := it.require("route", Protected); err != nil {
+		return err
+	}
+	return it.step(ctx, "route", func(func(homeward.Progress)) error { return it.route(ctx, it.Running, it.Standby) })
 }

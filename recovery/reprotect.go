@@ -112,11 +112,7 @@ func (it *Item) startReverse(ctx context.Context) error {
 	if err := it.route(ctx, it.Running, it.Standby); err != nil {
 		return err
 	}
-	refs := make([]string, len(it.View.Disks))
-	for i, d := range it.View.Disks {
-		refs[i] = d.URI
-	}
-	_, err := it.Running.Agent.Prepare(ctx, homeward.CaptureRequest{Machine: it.Machine, Disks: refs,
+	_, err := it.Running.Agent.Prepare(ctx, homeward.CaptureRequest{Machine: it.Machine, Disks: it.RunsOn,
 		Generation: it.Generation, Base: it.Base, Incomplete: true, Sink: it.Running.SinkURL, Policy: it.Policy})
 	return err
 }
