@@ -47,6 +47,24 @@ func (c *command) workload() *cobra.Command {
 	return cmd
 }
 
+// openPatiently waits for a disk whose server is restarting, as QEMU does.
+func openPatiently(ctx context.Context, known block.Openers, ref string, m block.Mode) (block.Disk, error) {
+	patience, cancel := context.WithTimeout(ctx, reconnectDeadline)
+	defer cancel()
+	for {
+		d, err := known.Open(ctx, ref, m)
+		if err == nil || !homeward.Retryable(err) {
+			return d, err
+		}
+		again := time.NewTimer(100 * time.Millisecond)
+		select {
+		case <-again.C:
+		case <-patience.Done():
+			return nil, err
+		}
+	}
+}
+
 // openDisks opens all or none.
 func openDisks(ctx context.Context, log *slog.Logger, refs []string, readOnly bool) ([]block.Disk, func() error, error) {
 	var disks []block.Disk
@@ -62,7 +80,7 @@ func openDisks(ctx context.Context, log *slog.Logger, refs []string, readOnly bo
 	}
 	known := openers(nil, log)
 	for _, ref := range refs {
-		d, err := known.Open(ctx, ref, block.Mode{ReadOnly: readOnly})
+		d, err := openPatiently(ctx, known, ref, block.Mode{ReadOnly: readOnly})
 		if err != nil {
 			return nil, nil, errors.Join(err, closeAll())
 		}

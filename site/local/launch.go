@@ -58,7 +58,7 @@ func (s *Site) qemuArgs(m *machine) ([]string, error) {
 }
 
 // blockdev is QEMU's description of one disk. An NBD disk whose server goes away
-// makes the guest wait, not fail: the agent may be restarting.
+// makes the guest wait, not fail, also at its start: the agent may be restarting.
 func blockdev(i int, d homeward.Attachment) (string, error) {
 	u, err := url.Parse(d.Ref)
 	if err != nil {
@@ -73,14 +73,14 @@ func blockdev(i int, d homeward.Attachment) (string, error) {
 	case "file":
 		return fmt.Sprintf("driver=raw,node-name=d%d,read-only=%s,file.driver=file,file.filename=%s", i, ro, comma.Replace(u.Path)), nil
 	case "nbd+unix":
-		return fmt.Sprintf("driver=nbd,node-name=d%d,read-only=%s,server.type=unix,server.path=%s,export=%s,reconnect-delay=60",
+		return fmt.Sprintf("driver=nbd,node-name=d%d,read-only=%s,server.type=unix,server.path=%s,export=%s,reconnect-delay=60,open-timeout=30",
 			i, ro, comma.Replace(u.Query().Get("socket")), comma.Replace(strings.TrimPrefix(u.Path, "/"))), nil
 	case "nbd":
 		host, port := u.Hostname(), u.Port()
 		if port == "" {
 			port = "10809"
 		}
-		return fmt.Sprintf("driver=nbd,node-name=d%d,read-only=%s,server.type=inet,server.host=%s,server.port=%s,export=%s,reconnect-delay=60",
+		return fmt.Sprintf("driver=nbd,node-name=d%d,read-only=%s,server.type=inet,server.host=%s,server.port=%s,export=%s,reconnect-delay=60,open-timeout=30",
 			i, ro, host, port, comma.Replace(strings.TrimPrefix(u.Path, "/"))), nil
 	}
 	return "", homeward.Errorf("attach disk", homeward.Unsupported, "ref "+d.Ref,

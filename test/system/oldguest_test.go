@@ -1,0 +1,111 @@
+package system
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/homeward-dr/homeward/demo"
+)
+
+// A guest of the side that was given up is stopped in the middle of its work, and
+// wakes up after failover, commit, reprotect and failback. It must never change a
+// disk again (I-6): not by the connection it still has, not by a new one.
+func TestOldGuestNeverWritesAgain(t *testing.T) {
+	t.Parallel()
+	r := protected(t, demo.Options{Guest: "qemu"})
+	r.write(50)
+	r.replicated()
+	old := r.guestProcess(r.Home)
+	r.must(old.Signal(syscall.SIGSTOP))
+	t.Cleanup(func() { _ = old.Kill() }) // gone already, if all is well
+	// The link breaks, the roles at home live: nobody tells them for now.
+	r.Home.In.Cut()
+	r.Away.In.Cut()
+	r.failOver(r.newestPoint)
+	r.write(20)
+	r.must(r.Item.Commit(r.ctx))
+	r.Home.In.Restore()
+	r.Away.In.Restore()
+	// Handed over: the old guest's connection is gone, its export's name burnt.
+	r.reprotect()
+	r.wake(old, "after reprotect")
+	r.prove()
+	r.write(20)
+	r.must(old.Kill()) // its machine must be off before it is booted at home again
+	r.failBack(r.planned)
+	r.must(r.Item.Commit(r.ctx))
+	r.reprotect()
+}
+
+// wake lets the old guest run while the home disks must not change but by what is
+// replicated; it is proven by a digest of a replica that stands still.
+func (r *rig) wake(old *os.Process, when string) {
+	r.t.Helper()
+	// Nothing arrives at home while the link is cut: every change is the guest's.
+	r.Home.In.Cut()
+	r.replicaQuiet()
+	before := r.sums(r.Home)
+	r.must(old.Signal(syscall.SIGCONT))
+	r.write(150) // time for the old guest to try, by the pace of the new one
+	if after := r.sums(r.Home); after != before {
+		r.t.Errorf("%s the old guest changed a disk", when)
+	}
+	r.Home.In.Restore()
+	r.replicated()
+}
+
+// replicaQuiet returns when two digests of the standby disks agree.
+func (r *rig) replicaQuiet() {
+	r.t.Helper()
+	last := r.sums(r.Home)
+	r.eventually("a replica that stands still", func() (bool, error) {
+		now := r.sums(r.Home)
+		same := now == last
+		last = now
+		return same, nil
+	})
+}
+
+// sums are the digests of all disk files of a place.
+func (r *rig) sums(p *demo.Place) string {
+	r.t.Helper()
+	var all []string
+	for _, ref := range p.Side.Disks {
+		f, err := os.Open(strings.TrimPrefix(ref, "file:"))
+		r.must(err)
+		h := sha256.New()
+		_, err = io.Copy(h, f)
+		r.must(err)
+		r.must(f.Close())
+		all = append(all, hex.EncodeToString(h.Sum(nil)))
+	}
+	return strings.Join(all, " ")
+}
+
+// guestProcess finds the process of the machine at a place.
+func (r *rig) guestProcess(p *demo.Place) *os.Process {
+	r.t.Helper()
+	commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	r.must(err)
+	socket := filepath.Join(p.Agent.Dir(), "sockets")
+	for _, c := range commands {
+		raw, err := os.ReadFile(c)
+		if err != nil || !strings.Contains(string(raw), socket) || strings.Contains(string(raw), "--identity") {
+			continue // ended meanwhile, or not a guest
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(c)))
+		r.must(err)
+		proc, err := os.FindProcess(pid)
+		r.must(err)
+		return proc
+	}
+	r.t.Fatalf("no machine runs at %s", p.Name)
+	return nil
+}
