@@ -38,10 +38,18 @@ func boot(t testing.TB, rng *rand.Rand, on content) *guest {
 // With exact, no power was lost: nothing older than the last acknowledged write.
 func (g *guest) attach(r *rig, v homeward.View, exact bool) {
 	g.t.Helper()
-	g.disks = nil
-	for i, d := range v.Disks {
-		disk := r.nbd.disk(g.t, d.URI)
-		g.disks = append(g.disks, disk)
+	var disks []block.Disk
+	for _, d := range v.Disks {
+		disks = append(disks, r.nbd.disk(g.t, d.URI))
+	}
+	g.run(disks, exact)
+}
+
+// run goes on with disks, as attach does.
+func (g *guest) run(disks []block.Disk, exact bool) {
+	g.t.Helper()
+	g.disks = disks
+	for i, disk := range disks {
 		got := readAll(g.t, disk)
 		for b := range g.may[i] {
 			p := got[b*block.Size : min((b+1)*block.Size, len(got))]

@@ -383,6 +383,13 @@ func (r *rig) put(body []byte, to homeward.Position) error {
 	return nil
 }
 
+// applyOnly puts a delta of which no model is kept.
+func (r *rig) applyOnly(body []byte, to homeward.Position) {
+	r.t.Helper()
+	must(r.target.Put(ctx, id, bytes.NewReader(body)))(r.t)
+	r.at = to
+}
+
 func (r *rig) points() []homeward.Point {
 	r.t.Helper()
 	return must(r.target.Points(ctx, homeward.ItemRequest{Item: id}))(r.t).Points

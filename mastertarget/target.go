@@ -84,11 +84,17 @@ func (t *Target) Close(ctx context.Context) error {
 			errs = append(errs, err)
 			continue
 		}
+		// Calls that waited for the turn find it closed.
+		it.change(func() { it.fault = errClosed() })
 		errs = append(errs, it.shut(ctx))
 		it.give()
 	}
 	t.env.files.Close()
 	return errors.Join(append(errs, t.lock.Unlock())...)
+}
+
+func errClosed() error {
+	return homeward.Errorf("use master target", homeward.Unavailable, "", "try again when it runs again", "the master target is closed")
 }
 
 // Items lists what is kept here, by name; forgotten items are not.
