@@ -9,12 +9,15 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/block"
 	"github.com/homeward-dr/homeward/delta"
+	"github.com/homeward-dr/homeward/nbd"
 )
 
 // nowhere is a sink that verifies nothing and keeps nothing, to measure the agent alone.
@@ -142,6 +145,82 @@ func BenchmarkResume(b *testing.B) {
 	runtime.ReadMemStats(&mem)
 	b.ReportMetric(float64(mem.Sys-mem.HeapReleased)/(1<<20), "MiB")
 	if err := a.Close(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkUnderLoad writes random blocks as fast as the agent takes them, and
+// tells how long cuts held them and how old the replica's state got.
+func BenchmarkUnderLoad(b *testing.B) {
+	const size, writers = 1 << 30, 8
+	dir := b.TempDir()
+	live, err := os.MkdirTemp("/dev/shm", "homeward-bench-")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer os.RemoveAll(live)
+	path := filepath.Join(dir, "disk.raw")
+	f, err := os.Create(path)
+	if err == nil {
+		err = errors.Join(f.Truncate(size), f.Close())
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	g := homeward.Generation{}.Next()
+	base := homeward.Position{}.Base(g)
+	a, err := Open(context.Background(), Config{Dir: filepath.Join(dir, "state"), LiveDir: live, SocketDir: dir, Openers: block.LocalOpeners(),
+		Dial: func(string) homeward.Sink { return &nowhere{at: base, gen: g} }})
+	if err != nil {
+		b.Fatal(err)
+	}
+	req := homeward.CaptureRequest{Generation: g, Base: base, Sink: "https://nowhere:1", Disks: []string{"file:" + path},
+		Policy:  homeward.Policy{MinInterval: 200 * time.Millisecond},
+		Machine: homeward.Machine{Item: "web01", Disks: []homeward.Disk{{ID: "d", Size: size}}}}
+	rep, err := a.Prepare(context.Background(), req)
+	if err != nil {
+		b.Fatal(err)
+	}
+	c, err := nbd.Dial(context.Background(), nbd.ClientOptions{URI: rep.Disks[0].URI})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	var todo atomic.Int64
+	todo.Store(int64(b.N))
+	b.ResetTimer()
+	for w := range writers {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(w), 1))
+			p := make([]byte, block.Size)
+			for todo.Add(-1) >= 0 {
+				p[0]++
+				if _, err := c.WriteAt(p, rng.Int64N(size/block.Size)*block.Size); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	written := make(chan struct{})
+	go func() { wg.Wait(); close(written) }()
+	oldest := time.Duration(0)
+	for tick := time.NewTicker(10 * time.Millisecond); ; {
+		select {
+		case <-tick.C:
+			if rep, err = a.Report(context.Background(), homeward.ItemRequest{Item: "web01"}); err == nil && !rep.AppliedAt.IsZero() {
+				oldest = max(oldest, time.Since(rep.AppliedAt))
+			}
+			continue
+		case <-written:
+		}
+		tick.Stop()
+		break
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(rep.HoldP99.Microseconds()), "µs/hold-p99")
+	b.ReportMetric(float64(oldest.Milliseconds()), "ms/worst-age")
+	if err := errors.Join(c.Close(), a.Close(context.Background())); err != nil {
 		b.Fatal(err)
 	}
 }

@@ -192,7 +192,19 @@ func (l *leg) follow(st homeward.Standing, at homeward.Position) error {
 func (l *leg) standing(ctx context.Context, applied homeward.Position, wait time.Duration) (homeward.Standing, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait+l.tuning.AskTimeout)
 	defer cancel()
-	return l.sink.Standing(ctx, homeward.StandingRequest{Item: l.id, Applied: applied, Wait: wait})
+	st, err := l.sink.Standing(ctx, homeward.StandingRequest{Item: l.id, Applied: applied, Wait: wait})
+	st.Applied, st.Spooled = l.named(st.Applied), l.named(st.Spooled)
+	return st, err
+}
+
+// named is a position as this leg names it. A replica that takes deltas again
+// after a cancelled failover stands where it stood under an older generation: the
+// base of this leg is the same state.
+func (l *leg) named(p homeward.Position) homeward.Position {
+	if base := p.Base(l.generation); !p.IsZero() && p.Generation != l.generation && l.chain.knows(base) {
+		return base
+	}
+	return p
 }
 
 // inForce is Fenced when the sink knows a generation that fences this leg's.
