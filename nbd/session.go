@@ -21,9 +21,10 @@ const (
 	// more than the parallelism brings.
 	inlineMax = 2 << 20
 	// A disk is quick when such a request takes less than quickBase and a nanosecond
-	// for each byte. If one takes longer, the next requests are handed over, to be
-	// carried out side by side: four times as many each time in a row, from 4*handedMin
-	// to handedMax, before the disk is tried inline again.
+	// for each byte. If two in a row take longer (one may have met a busy processor),
+	// the next requests are handed over, to be carried out side by side: four times as
+	// many each time the disk is still slow, from 4*handedMin to handedMax, before it
+	// is tried inline again.
 	quickBase = 60 * time.Microsecond
 	handedMin = 4
 	handedMax = 4096
@@ -63,6 +64,7 @@ type session struct {
 	err     error // why, nil when in good order
 	handed  int   // requests left to be handed over
 	penalty int   // how many were when the disk was last found slow
+	strikes int   // slow requests in a row
 }
 
 func newSession(n *negotiation, e *served) *session {
@@ -190,8 +192,8 @@ func (s *session) doQuick(t *task) {
 	begun := time.Now()
 	t.do()
 	if time.Since(begun) < quick {
-		s.penalty = 0
-	} else {
+		s.penalty, s.strikes = 0, 0
+	} else if s.strikes++; s.strikes > 1 {
 		s.penalty = min(4*max(s.penalty, handedMin), handedMax)
 		s.handed = s.penalty
 	}
