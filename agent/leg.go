@@ -84,7 +84,7 @@ func (l *leg) run(ctx context.Context) error {
 		progressed, err := l.runSession(ctx)
 		if ctx.Err() != nil {
 			l.stop(homeward.Errorf("cut", homeward.Unavailable, string(l.id), "ask again when it replicates", "replication ended"))
-			return nil
+			return nil //nolint:nilerr // it was told to end: whatever broke off then is no failure
 		}
 		if kind := homeward.KindOf(err); kind == homeward.Fenced || errors.Is(err, errElsewhere) {
 			l.stop(err)

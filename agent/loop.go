@@ -183,8 +183,8 @@ func (s *session) shelve(ctx context.Context, p *pace, c *cutting) error {
 	for disk := range maps {
 		maps[disk] = c.cut.Map(disk)
 	}
-	if c.cut.Err() != nil { // given up meanwhile: its blocks come with the next cut
-		return nil
+	if c.cut.Err() != nil {
+		return nil //nolint:nilerr // it was given up meanwhile: its blocks come with the next cut
 	}
 	for disk, m := range maps {
 		if err := l.backlog.add(disk, m); err != nil {

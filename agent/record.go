@@ -42,7 +42,7 @@ func sweep(fsys durable.FS, r record, dir string) error {
 		if err != nil {
 			return err
 		}
-		if e.IsDir() && !(r.live() && e.Name() == legName(r.Request.Generation)) {
+		if e.IsDir() && (!r.live() || e.Name() != legName(r.Request.Generation)) {
 			err = removeTree(fsys, filepath.Join(dir, e.Name()))
 		}
 	}

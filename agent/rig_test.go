@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -89,7 +90,7 @@ func decode(data []byte) (homeward.Position, taken, error) {
 	content := shiptest.Content{}
 	for {
 		f, err := dec.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return dec.Header().Position(dec.Trailer()), taken{dec.Trailer().Mark, content}, nil
 		}
 		if err != nil {
