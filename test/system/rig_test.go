@@ -162,24 +162,22 @@ func (r *rig) at(s *recovery.Side) *demo.Place {
 	return r.Away
 }
 
-// newest is the newest point at the standby side, and the newest record announced
-// before it was cut.
-func (r *rig) newest() (homeward.Point, uint64) {
+// newest is the newest point at the standby side.
+func (r *rig) newest() homeward.Point {
 	r.t.Helper()
 	list, err := r.Item.Standby.Target.Points(r.ctx, r.id())
 	r.must(err)
 	if len(list.Points) == 0 {
 		r.t.Fatal("no recovery point")
 	}
-	p := list.Points[len(list.Points)-1]
-	return p, r.console.AckedBy(p.Mark.At)
+	return list.Points[len(list.Points)-1]
 }
 
 // failOver boots the standby side at the newest point, the other one being lost,
 // and checks what the machine finds there. call is FailOver, however often.
 func (r *rig) failOver(call func(context.Context) error) {
 	r.t.Helper()
-	_, least := r.newest()
+	least := r.console.AckedBy(r.newest().Mark.At)
 	to := r.at(r.Item.Standby)
 	said := r.Said(r.ctx, to)
 	r.must(call(r.ctx))
