@@ -36,7 +36,7 @@ vet:
 	$(GO) vet $(PKGS)
 lint: $(LINT)
 	$(LINT) run $(PKGS)
-	sh hack/sizes.sh
+	sh hack/shape.sh
 $(LINT):
 	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINTVER)
 

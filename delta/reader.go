@@ -164,7 +164,7 @@ func (r *Reader) Runs(disk int, from int64) iter.Seq2[block.Run, error] {
 			}
 			return nil
 		})
-		if err != nil && err != errStop {
+		if err != nil && !errors.Is(err, errStop) {
 			yield(block.Run{}, err)
 		}
 	}

@@ -125,7 +125,7 @@ func (s *Site) Facts(context.Context) ([]homeward.Fact, error) {
 		if err := unix.Statfs(dir, &st); err != nil {
 			f.Why = err.Error()
 		} else {
-			f.Known, f.Value = true, fmt.Sprint(st.Bavail*uint64(st.Bsize)) //nolint:unconvert // Bsize's type differs by platform
+			f.Known, f.Value = true, fmt.Sprint(st.Bavail*uint64(st.Bsize))
 		}
 		facts = append(facts, f)
 	}
