@@ -87,12 +87,12 @@ func reported(t *Target, op string, id homeward.ItemID, do func(*item) error) (h
 }
 
 // Diverged implements homeward.Recovery.
-func (t *Target) Diverged(_ context.Context, req homeward.ItemRequest) (homeward.Changes, error) {
+func (t *Target) Diverged(ctx context.Context, req homeward.ItemRequest) (homeward.Changes, error) {
 	it, err := t.item("read diverged blocks", req.Item, false)
 	if err != nil {
 		return homeward.Changes{}, err
 	}
-	return divergences{it}.diverged()
+	return divergences{it}.diverged(ctx)
 }
 
 // OpenView implements homeward.Viewer.
@@ -114,6 +114,10 @@ func (t *Target) CloseView(ctx context.Context, req homeward.ViewRequest) (homew
 	if err != nil {
 		return homeward.Done{}, err
 	}
+	if err := it.take(ctx, "close view"); err != nil {
+		return homeward.Done{}, err
+	}
+	defer it.give()
 	if req.Name == failOverView {
 		return homeward.Done{}, homeward.Errorf("close view", homeward.Conflict, req.Name, "cancel the failover, or promote it", "a machine runs on it")
 	}

@@ -14,10 +14,10 @@ func divergedDir(g homeward.Generation) string { return fmt.Sprintf("diverged-%0
 // divergences keeps what an item gave up.
 type divergences struct{ *item }
 
-// keepDiverged persists the blocks of everything after a boundary, and of what an
-// earlier roll-back gave up, before anybody acts on giving them up (I-0). Steps
-// without a mark and unfinished ones are in it: their undo is in the chain.
-func (it divergences) keepDiverged(ctx context.Context, st state, g homeward.Generation, to tip) (*divergence, error) {
+// keep persists the blocks of everything after a point, before the replica stops
+// being able to tell them (I-0): before a roll-back, and before a promotion.
+// While a point is only failed over to, the chain tells them.
+func (it divergences) keep(ctx context.Context, st state, g homeward.Generation, to tip) (*divergence, error) {
 	d := &divergence{Dir: divergedDir(g), Since: to.Position, Newest: st.tip.Position}
 	if st.RolledBack != nil {
 		d.Newest = st.RolledBack.Newest
@@ -25,17 +25,10 @@ func (it divergences) keepDiverged(ctx context.Context, st state, g homeward.Gen
 	if err := it.FS.MkdirAll(it.path(d.Dir), 0o700); err != nil {
 		return nil, err
 	}
-	for i, disk := range st.Leg.Machine.Disks {
-		m := block.NewMap(disk.Blocks())
-		if err := st.replica.chain.Since(ctx, i, to.Boundary, m); err != nil {
+	for i := range st.Leg.Machine.Disks {
+		m, err := it.collect(ctx, st, i, to.Boundary)
+		if err != nil {
 			return nil, err
-		}
-		if st.RolledBack != nil {
-			earlier, err := it.readMap(st.RolledBack, i, m.Blocks())
-			if err != nil {
-				return nil, err
-			}
-			m.Or(earlier)
 		}
 		data, err := m.MarshalBinary()
 		if err != nil {
@@ -46,6 +39,24 @@ func (it divergences) keepDiverged(ctx context.Context, st state, g homeward.Gen
 		}
 	}
 	return d, nil
+}
+
+// collect is the blocks of a disk after a boundary, and those that an earlier
+// roll-back gave up. Steps without a mark and unfinished ones are in it: their
+// undo is in the chain.
+func (it divergences) collect(ctx context.Context, st state, disk int, boundary uint64) (*block.Map, error) {
+	m := block.NewMap(st.Leg.Machine.Disks[disk].Blocks())
+	if err := st.replica.chain.Since(ctx, disk, boundary, m); err != nil {
+		return nil, err
+	}
+	if st.RolledBack != nil {
+		earlier, err := it.readMap(st.RolledBack, disk, m.Blocks())
+		if err != nil {
+			return nil, err
+		}
+		m.Or(earlier)
+	}
+	return m, nil
 }
 
 func (it divergences) mapPath(d *divergence, disk int) string {
@@ -71,38 +82,56 @@ func (it divergences) readMap(d *divergence, disk int, blocks int64) (*block.Map
 	return grown, nil
 }
 
-// diverged answers with the persisted maps. Those of a map that cannot be read
-// are suspect as a whole, with the reason: unknown is never absent.
-func (it divergences) diverged() (homeward.Changes, error) {
-	st := it.state()
-	if st.State == "" {
-		return homeward.Changes{}, it.unknown("read diverged blocks")
+// diverged answers with the maps. A map that cannot be had makes its whole disk
+// suspect, with the reason: unknown is never absent.
+func (it divergences) diverged(ctx context.Context) (homeward.Changes, error) {
+	st, err := it.open("read diverged blocks")
+	if err != nil {
+		return homeward.Changes{}, err
 	}
 	c := homeward.Changes{Item: it.id, Generation: it.fence.generation(), Since: st.tip.Position}
-	if st.Diverged != nil {
+	switch {
+	case st.State == homeward.ReplicaFailedOver:
+		c.Since, c.Pending = st.FailOver.Tip.Position, []homeward.Position{st.tip.Position}
+	case st.Diverged != nil:
 		c.Since, c.Pending = st.Diverged.Since, []homeward.Position{st.Diverged.Newest}
 	}
 	for i, disk := range st.Leg.Machine.Disks {
-		d := homeward.DiskChanges{Disk: disk.ID}
-		m := block.NewMap(disk.Blocks())
-		var err error
-		if st.Diverged != nil {
-			m, err = it.readMap(st.Diverged, i, disk.Blocks())
-		}
-		if err != nil {
-			all := block.NewMap(disk.Blocks())
-			all.Set(0, all.Blocks())
-			d.Reasons = []string{"the map of diverged blocks cannot be read: " + err.Error()}
-			d.SuspectBytes = disk.Size
-			d.Suspect, err = all.MarshalBinary()
-		} else {
-			d.ChangedBytes = min(m.Count()*block.Size, disk.Size)
-			d.Changed, err = m.MarshalBinary()
-		}
+		d, err := changes(disk, func() (*block.Map, error) { return it.divergedMap(ctx, st, i) })
 		if err != nil {
 			return c, err
 		}
 		c.Disks = append(c.Disks, d)
 	}
 	return c, nil
+}
+
+func (it divergences) divergedMap(ctx context.Context, st state, disk int) (*block.Map, error) {
+	blocks := st.Leg.Machine.Disks[disk].Blocks()
+	switch {
+	case st.State == homeward.ReplicaFailedOver:
+		return it.collect(ctx, st, disk, st.FailOver.Tip.Boundary)
+	case st.Diverged != nil:
+		return it.readMap(st.Diverged, disk, blocks)
+	}
+	return block.NewMap(blocks), nil
+}
+
+// changes is the answer for one disk.
+func changes(disk homeward.Disk, read func() (*block.Map, error)) (homeward.DiskChanges, error) {
+	d := homeward.DiskChanges{Disk: disk.ID}
+	m, err := read()
+	if err != nil && homeward.KindOf(err) != homeward.Canceled && homeward.KindOf(err) != homeward.Timeout {
+		d.Reasons = []string{"the map of diverged blocks cannot be read: " + err.Error()}
+		m = block.NewMap(disk.Blocks())
+		m.Set(0, m.Blocks())
+		d.SuspectBytes = disk.Size
+		d.Suspect, err = m.MarshalBinary()
+		return d, err
+	}
+	if err == nil {
+		d.ChangedBytes = min(m.Count()*block.Size, disk.Size)
+		d.Changed, err = m.MarshalBinary()
+	}
+	return d, err
 }

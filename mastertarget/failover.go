@@ -16,8 +16,8 @@ type takeover struct{ *item }
 // of segments, not on how much was written since the point.
 //
 // The order is what makes it safe: fence, so that no delta is applied any more;
-// maps of what is given up (I-0); an empty overlay; the record, which makes it
-// so; and only then the exports.
+// an empty overlay; the record, which makes it so; and only then the exports. What
+// is given up stays in the chain until a promotion writes its maps (I-0).
 func (it takeover) failOver(ctx context.Context, req homeward.FailOverRequest) (homeward.View, error) {
 	const op = "fail over"
 	if err := it.take(ctx, op); err != nil {
@@ -55,18 +55,6 @@ func (it takeover) failOver(ctx context.Context, req homeward.FailOverRequest) (
 	return it.servedFailOver(ctx, op)
 }
 
-// mend reopens a replica that stopped in the midst of a delta. It may fail and be
-// failed over all the same: the chain has what the points need.
-func (it takeover) mend(ctx context.Context) {
-	st := it.state()
-	if st.fault == nil || st.State != homeward.ReplicaReplicating {
-		return
-	}
-	if err := it.reopen(ctx); err != nil {
-		it.Log.Warn("failing over with a fault", "item", it.id, "err", err)
-	}
-}
-
 func (it takeover) mayFailOver(op string, g homeward.Generation, st state) error {
 	was := st.Leg.Generation.Number
 	switch st.State {
@@ -99,10 +87,6 @@ func (it takeover) recordFailOver(ctx context.Context, op string, g homeward.Gen
 	if err != nil {
 		return err
 	}
-	d, err := divergences{it.item}.keepDiverged(ctx, st, g, t)
-	if err != nil {
-		return homeward.Wrap(err, op, it.subject())
-	}
 	if err := createStores(it.FS, it.path(overlayDir(g)), st.replica.pointDisks(t.Machine, boundary)); err != nil {
 		return homeward.Wrap(err, op, it.subject())
 	}
@@ -113,7 +97,6 @@ func (it takeover) recordFailOver(ctx context.Context, op string, g homeward.Gen
 	err = it.update(op, func(r *record) {
 		r.State = homeward.ReplicaFailedOver
 		r.FailOver = &failOver{Generation: g, Tip: t}
-		r.Diverged = d
 	})
 	if err == nil {
 		err = it.sweep()
@@ -183,7 +166,7 @@ func (it takeover) cancelFailOver(ctx context.Context, g homeward.Generation) er
 		return err
 	}
 	err = it.update(op, func(r *record) {
-		r.State, r.FailOver, r.Diverged = homeward.ReplicaReplicating, nil, r.RolledBack
+		r.State, r.FailOver = homeward.ReplicaReplicating, nil
 	})
 	if err == nil {
 		err = it.sweep()

@@ -136,6 +136,8 @@ func (it *item) open(op string) (state, error) {
 	switch {
 	case st.State == "" && st.fault == nil:
 		return st, it.unknown(op)
+	case st.replica == nil && st.fault == nil:
+		return st, homeward.Errorf(op, homeward.Unavailable, it.subject(), "open it again", "the master target is closed")
 	case st.replica == nil:
 		return st, homeward.Errorf(op, homeward.KindOf(st.fault), it.subject(),
 			"mend what it names, then prepare the item again as before, or restart the master target",

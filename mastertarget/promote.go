@@ -67,16 +67,21 @@ func (it promoter) promote(ctx context.Context, g homeward.Generation) error {
 	if err := it.fence.raise(op, g); err != nil {
 		return err
 	}
-	if err := it.beginPromotion(op, st); err != nil {
+	if err := it.beginPromotion(ctx, op, st); err != nil {
 		return err
 	}
 	it.startPromotion()
 	return nil
 }
 
-// beginPromotion makes the past, empty, and records the promotion.
-func (it promoter) beginPromotion(op string, st state) error {
+// beginPromotion persists what is given up (I-0), makes the past, empty, and
+// records the promotion.
+func (it promoter) beginPromotion(ctx context.Context, op string, st state) error {
 	r := st.replica
+	d, err := divergences{it.item}.keep(ctx, st, st.FailOver.Generation, st.FailOver.Tip)
+	if err != nil {
+		return homeward.Wrap(err, op, it.subject())
+	}
 	if err := createStores(it.FS, it.path("past"), r.pointDisks(st.FailOver.Tip.Machine, st.FailOver.Tip.Boundary)); err != nil {
 		return homeward.Wrap(err, op, it.subject())
 	}
@@ -84,7 +89,7 @@ func (it promoter) beginPromotion(op string, st state) error {
 	if err != nil {
 		return homeward.Wrap(err, op, it.subject())
 	}
-	if err := it.update(op, func(r *record) { r.State = homeward.ReplicaPromoting }); err != nil {
+	if err := it.update(op, func(r *record) { r.State, r.Diverged = homeward.ReplicaPromoting, d }); err != nil {
 		return errors.Join(err, pastLayer(past).close())
 	}
 	r.past = past

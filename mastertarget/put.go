@@ -123,6 +123,9 @@ func (it intake) admit(h delta.Header, st state) (admission, error) {
 	switch {
 	case st.fault != nil:
 		return 0, st.fault
+	case st.replica == nil:
+		_, err := it.open(op)
+		return 0, err
 	case st.State != homeward.ReplicaReplicating:
 		return 0, conflict("begin a new leg with Prepare", "the replica is %s and takes no deltas", st.State)
 	case it.fence.generation() != h.To.Generation:

@@ -137,9 +137,13 @@ func (it recoverer) finish(ctx context.Context) error {
 		if err := (promoter{it.item}).finishPromote(ctx); err != nil {
 			return err
 		}
-	case st.State == homeward.ReplicaReplicating || st.State == homeward.ReplicaFailedOver:
+	case st.State == homeward.ReplicaReplicating:
 		if err := it.undoHot(ctx); err != nil {
 			return err
+		}
+	case st.State == homeward.ReplicaFailedOver:
+		if err := it.undoHot(ctx); err != nil { // the machine runs all the same: the chain has what its view needs
+			it.Log.Warn("replica cannot be mended", "item", it.id, "err", err)
 		}
 	}
 	if st.State == homeward.ReplicaReplicating {
@@ -152,6 +156,18 @@ func (it recoverer) finish(ctx context.Context) error {
 		promoter{it.item}.startPromotion()
 	}
 	return it.sweep()
+}
+
+// mend reopens a replica that stopped in the midst of a delta. If it cannot be, the
+// chain still has what its points need.
+func (it *item) mend(ctx context.Context) {
+	st := it.state()
+	if st.fault == nil || st.State != homeward.ReplicaReplicating {
+		return
+	}
+	if err := it.reopen(ctx); err != nil {
+		it.Log.Warn("replica cannot be mended", "item", it.id, "err", err)
+	}
 }
 
 // undoHot rolls back the step whose commit did not happen. Its undo holds what

@@ -18,6 +18,7 @@ func (it reverser) rollBack(ctx context.Context, req homeward.FailOverRequest) e
 		return err
 	}
 	defer it.give()
+	it.mend(ctx)
 	st, err := it.open(op)
 	if err != nil {
 		return err
@@ -46,7 +47,7 @@ func (it reverser) rollBack(ctx context.Context, req homeward.FailOverRequest) e
 	if err != nil {
 		return err
 	}
-	d, err := divergences{it.item}.keepDiverged(ctx, st, req.Generation, t)
+	d, err := divergences{it.item}.keep(ctx, st, req.Generation, t)
 	if err != nil {
 		return homeward.Wrap(err, op, it.subject())
 	}
