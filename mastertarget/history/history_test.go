@@ -36,7 +36,7 @@ func FuzzParseSpan(f *testing.F) {
 
 // line is a replica of one disk whose every boundary is remembered.
 type line struct {
-	t       *testing.T
+	t       testing.TB
 	fs      *powerloss.FS
 	disk    *block.Memory
 	chain   *history.Chain
@@ -47,7 +47,7 @@ type line struct {
 
 const blocks = 400
 
-func newLine(t *testing.T) *line {
+func newLine(t testing.TB) *line {
 	l := &line{t: t, fs: powerloss.New(), disk: block.NewMemory(blocks * block.Size), content: map[uint64][]byte{}, held: map[uint64]bool{}}
 	l.tip = 1
 	l.load()
