@@ -244,7 +244,7 @@ func (s *story) reverse(ctx context.Context, title string) error {
 		return err
 	}
 	for _, f := range estimate.Figures {
-		s.screen.say("    %-10s %-52s %10s  %s", f.Disk, f.Cause, size(f.Bytes), f.Certainty)
+		s.screen.say("    %-12s %-50s %10s  %s", f.Disk, f.Cause, size(f.Bytes), f.Certainty)
 	}
 	s.screen.say("    %s will travel, %s on the wire at most (%s)", size(estimate.Bytes), size(estimate.WireBytes), estimate.Certainty)
 	var took recovery.Reversal
@@ -257,7 +257,7 @@ func (s *story) reverse(ctx context.Context, title string) error {
 	}
 	e.Reverse = reverse(estimate, took)
 	at := len(s.report.Steps) - 1
-	s.screen.say("    %s of changed blocks travelled as %s; %s read only to find differences", size(took.Sent.DirtyBytes), size(took.WireBytes), size(took.FullReads))
+	s.screen.say("    %s of changed blocks travelled as %s; %s read only to find differences", size(took.Changed), size(took.WireBytes), size(took.FullReads))
 	proof, err := s.prove(ctx)
 	s.report.Steps[at].DigestEqual = proof.Equal
 	return err
@@ -278,7 +278,7 @@ func (s *story) prove(ctx context.Context) (proof homeward.Proof, err error) {
 	}
 	e.Proof = &signed
 	for _, d := range proof.Disks {
-		s.screen.say("    %-10s %s  %.16s…  %s  %.16s…", d.Disk, proof.Source, d.Source, proof.Target, d.Target)
+		s.screen.say("    %-12s %s  %.16s…  %s  %.16s…", d.Disk, proof.Source, d.Source, proof.Target, d.Target)
 	}
 	if !proof.Equal {
 		return proof, homeward.Errorf("prove", homeward.Corrupt, "item "+string(s.Item.ID()), "keep the demo's directory and report this", "the sides differ")
