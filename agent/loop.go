@@ -67,6 +67,8 @@ func (l *leg) awaitCut(ctx context.Context, p pace) error {
 		case <-t.C:
 		case <-l.wake:
 		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
 		}
 		t.Stop()
 	}
