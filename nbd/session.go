@@ -29,7 +29,7 @@ const (
 	handedMin = 4
 	handedMax = 4096
 	// heldFor is how long a reply is kept back at most.
-	heldFor = 2 * time.Millisecond
+	heldFor = 20 * time.Millisecond
 )
 
 // session is the transmission phase of one connection. Its workers take turns:
