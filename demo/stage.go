@@ -227,6 +227,9 @@ func (st *Stage) Restart(ctx context.Context, prog *Program) error {
 	return err
 }
 
+// Live is where the place's agent keeps live maps; a power loss takes it.
+func (p *Place) Live() string { return flag(p.Agent.args, "--live") }
+
 // Programs are the roles of the place.
 func (p *Place) Programs() []*Program { return []*Program{p.Agent, p.Process, p.Target} }
 

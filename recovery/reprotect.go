@@ -60,18 +60,7 @@ func (it *Item) Reprotect(ctx context.Context) (Reversal, error) {
 		err = it.step(ctx, "start reverse replication", func(func(homeward.Progress)) error { return it.startReverse(ctx) })
 	}
 	if err == nil {
-		err = it.once(ctx, "check maps, compare suspect ranges", func(tell func(homeward.Progress)) error {
-			sampled, err := it.sample(ctx, set)
-			if err != nil {
-				return err
-			}
-			found, read, err := it.compareSuspects(ctx, set, tell)
-			if err != nil {
-				return err
-			}
-			it.list.fullReads = read + sampled
-			return it.mark(ctx, found, true, it.list.fullReads)
-		})
+		err = it.once(ctx, compareStep, func(tell func(homeward.Progress)) error { return it.completeMaps(ctx, set, tell) })
 	}
 	if err == nil {
 		err = it.awaitFirstPoint(ctx, "resync")
@@ -87,6 +76,23 @@ func (it *Item) Reprotect(ctx context.Context) (Reversal, error) {
 	it.State = Protected
 	it.end()
 	return rev, nil
+}
+
+const compareStep = "check maps, compare suspect ranges"
+
+// completeMaps adds to the capture's map what the suspect ranges differ in, and
+// lets it close its cuts with bootable marks again.
+func (it *Item) completeMaps(ctx context.Context, set *differences, tell func(homeward.Progress)) error {
+	sampled, err := it.sample(ctx, set)
+	if err != nil {
+		return err
+	}
+	found, read, err := it.compareSuspects(ctx, set, tell)
+	if err != nil {
+		return err
+	}
+	it.list.fullReads = read + sampled
+	return it.mark(ctx, found, true, it.list.fullReads)
 }
 
 // mark ORs blocks into the map of the running side's capture.
