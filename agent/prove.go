@@ -32,18 +32,14 @@ type proof struct {
 	live   map[int]*tree // of the disks as they are
 }
 
-// tree is a digest tree with a count of what it reads.
+// tree is a digest tree that is kept between requests.
 type tree struct {
 	*block.Tree
-	source *countedDisk
-	used   time.Time
-	whole  bool // its root was told
+	used  time.Time
+	whole bool // its root was told
 }
 
-func newTree(d block.Disk) *tree {
-	source := &countedDisk{Disk: d}
-	return &tree{Tree: block.NewTree(source), source: source}
-}
+func newTree(d block.Disk) *tree { return &tree{Tree: block.NewTree(d)} }
 
 // freeze makes a whole cut, waits until it is applied, and keeps it.
 func (p *proof) freeze(ctx context.Context, l *leg) (homeward.CutReport, error) {
@@ -110,9 +106,14 @@ func (p *proof) digest(ctx context.Context, req homeward.DigestRequest, disk int
 	if err != nil {
 		return rep, err
 	}
-	before := t.source.read.Load()
+	before, _ := t.Progress()
 	hashes, err := t.Hashes(ctx, req.Level, req.Index, req.Count)
-	rep.Read = t.source.read.Load() - before
+	// Requests for leaves come side by side, and with those for nodes: each counts its own.
+	if after, _ := t.Progress(); req.Level > 0 {
+		rep.Read = after - before
+	} else {
+		rep.Read = int64(len(hashes)) * block.Size
+	}
 	p.mu.Lock()
 	t.used = time.Now()
 	t.whole = t.whole || err == nil && req.Level == block.RootLevel(d.Size())
@@ -156,17 +157,6 @@ func (p *proof) tree(req homeward.DigestRequest, disk int, d block.Disk) (*tree,
 	}
 	t.used = time.Now()
 	return t, nil
-}
-
-// countedDisk counts bytes read.
-type countedDisk struct {
-	block.Disk
-	read atomic.Int64
-}
-
-func (d *countedDisk) ReadAt(p []byte, off int64) (int, error) {
-	d.read.Add(int64(len(p)))
-	return d.Disk.ReadAt(p, off)
 }
 
 // frozenDisk is a disk as of a whole cut, for reading whole blocks.

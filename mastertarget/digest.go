@@ -148,8 +148,11 @@ func hashesWithin(ctx context.Context, tree *block.Tree, size int64, req homewar
 	} else {
 		err = eachWithin(size, req, get, func() { out = append(out, block.Hash{}) })
 	}
-	after, _ := tree.Progress()
-	return out, read + after - before, err
+	// Requests for leaves come side by side, and with those for nodes: each counts its own.
+	if after, _ := tree.Progress(); req.Level > 0 {
+		read = after - before
+	}
+	return out, read, err
 }
 
 func eachWithin(size int64, req homeward.DigestRequest, get func(index, count int64) error, skip func()) error {

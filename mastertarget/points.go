@@ -46,7 +46,8 @@ func (it *item) points() []point {
 
 // listed adds a boundary if it is a point; bytes is the undo since the last one.
 func (it *item) listed(list []point, bytes int64, t tip) ([]point, int64) {
-	pins := it.pins.on(t.Boundary)
+	// A digest tree pins whatever it is of; that makes no point of it.
+	pins := slices.DeleteFunc(it.pins.on(t.Boundary), func(name string) bool { return name == digestPin })
 	if !t.Mark.Kind.Bootable() && len(pins) == 0 || t.Boundary == 0 {
 		return list, bytes
 	}
