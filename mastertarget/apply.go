@@ -97,27 +97,27 @@ func (rp *replica) saveOld(ctx context.Context, w *history.Writer, disk int, run
 		}
 		// Extents may begin anywhere: a block that two of them share goes with the first.
 		from, to := max(off, e.Off), min(roundUp(e.Off+e.Len), end)
-		if from >= to {
-			continue
-		}
-		whole := to
-		if e.Zero {
-			if whole = (e.Off + e.Len) / block.Size * block.Size; e.Off+e.Len == end {
-				whole = end
+		if zeros := zeroUntil(e, end); e.Zero && zeros > from {
+			if err := w.AddZero(disk, from/block.Size, block.BlocksOf(zeros)-from/block.Size); err != nil {
+				return err
 			}
-			if whole > from {
-				if err := w.AddZero(disk, from/block.Size, block.BlocksOf(whole)-from/block.Size); err != nil {
-					return err
-				}
-			}
-			from = max(from, whole)
+			from = zeros
 		}
 		if err := readOld(w, d, disk, from, to); err != nil {
 			return err
 		}
-		off = to
+		off = max(off, to)
 	}
 	return nil
+}
+
+// zeroUntil is where the blocks end that a zero extent covers whole; the disk's
+// last one may be short.
+func zeroUntil(e block.Extent, end int64) int64 {
+	if e.Off+e.Len >= end {
+		return end
+	}
+	return (e.Off + e.Len) / block.Size * block.Size
 }
 
 func roundUp(off int64) int64 { return block.BlocksOf(off) * block.Size }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/durable"
@@ -34,6 +35,7 @@ type item struct {
 	paused  error    // why the last delta could not be applied, though nothing is broken
 	changed chan struct{}
 	views   map[string]*view
+	alarms  map[string]time.Time // since when, by code
 	promo   *promotion
 	moved   progress           // of a roll-back
 	hasten  context.CancelFunc // ends the merge that is running
@@ -43,7 +45,7 @@ func newItem(e *env, id homeward.ItemID) *item {
 	return &item{
 		env: e, id: id, dir: e.itemDir(id),
 		turn: make(chan struct{}, 1), changed: make(chan struct{}),
-		views: map[string]*view{},
+		views: map[string]*view{}, alarms: map[string]time.Time{},
 	}
 }
 

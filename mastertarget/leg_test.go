@@ -20,7 +20,7 @@ func promotedRig(t *testing.T) (*rig, *guest, homeward.Point) {
 	v := must(r.target.FailOver(ctx, homeward.FailOverRequest{Item: id, Generation: r.next(), Point: p.Position}))(t)
 	m := boot(t, r.rng, r.model[p.Position])
 	m.attach(r, v, true)
-	if err := m.work(6); err != nil {
+	if err := m.write(); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.promoted(r.gen); err != nil {
@@ -39,7 +39,7 @@ func TestPromoted_NoRoomForThePast(t *testing.T) {
 		}
 		r.fs.Fail(powerloss.OpWrite, "*.data", 0, syscall.ENOSPC)
 		var err error
-		for range 20 { // until a region comes that was not kept before
+		for range 60 { // until a region comes that was not kept before
 			if err = m.write(); err != nil {
 				break
 			}

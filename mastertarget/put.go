@@ -3,6 +3,7 @@ package mastertarget
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -49,7 +50,7 @@ func (r *received) takeIn(slab []byte) error {
 	case err == nil:
 		return homeward.Errorf("receive delta", homeward.Invalid, "item "+string(r.item),
 			"send the changes as several deltas, all but the last closed by mark none", "it is larger than %d bytes", homeward.MaxDelta)
-	case err == io.EOF || err == io.ErrUnexpectedEOF:
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		r.body = slab[:n]
 	case homeward.KindOf(err) != homeward.Internal:
 		return homeward.Wrap(err, "receive delta", "item "+string(r.item))
@@ -74,7 +75,7 @@ func (r *received) each(do func(f *delta.Frame, plain []byte) error) (delta.Trai
 	var buf []byte
 	for {
 		f, err := d.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return d.Trailer(), nil
 		}
 		if err != nil {

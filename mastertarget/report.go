@@ -63,9 +63,15 @@ func (it reporter) reportWork(r *homeward.ReplicaReport, st state) {
 	}
 }
 
-// alarm is one that holds now; since when is not known beyond this process.
+// alarm is one that holds; it began, as far as this process knows, when it was
+// told of first.
 func (it reporter) alarm(code, text, remedy string) homeward.Alarm {
-	return homeward.Alarm{Code: code, Text: text, Remedy: remedy, Since: it.now()}
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	if _, told := it.alarms[code]; !told {
+		it.alarms[code] = it.now()
+	}
+	return homeward.Alarm{Code: code, Text: text, Remedy: remedy, Since: it.alarms[code]}
 }
 
 // fault is why deltas are not applied now, though they should be.

@@ -194,6 +194,7 @@ type rig struct {
 	free   int64
 	thin   time.Duration
 	boot   string
+	ragged bool // disks tell their extents
 
 	machine homeward.Machine
 	gen     homeward.Generation
@@ -241,6 +242,9 @@ func (r *rig) openDisk(_ context.Context, ref string, m block.Mode) (block.Disk,
 		return nil, homeward.Errorf("open disk", homeward.Invalid, ref, "", "%d bytes, not %d", d.Size(), m.Size)
 	}
 	r.disks[name] = d.Reopen()
+	if r.ragged {
+		return ragged{plugDisk{r.disks[name], r.power}}, nil
+	}
 	return plugDisk{r.disks[name], r.power}, nil
 }
 

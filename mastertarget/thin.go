@@ -88,39 +88,34 @@ func (it thinner) thinTo(ctx context.Context, st state, drop map[uint64]bool) er
 	if err := chain.DropOlder(oldest); err != nil {
 		return err
 	}
-	for n := 0; n < mergesPerRound; {
-		did, err := it.mergeRound(ctx, st, kept)
-		if err != nil || did == 0 {
+	for range mergesPerRound {
+		did, err := it.mergeNext(ctx, st, kept)
+		if err != nil || !did {
 			return err
 		}
-		n += did
 	}
 	return nil
 }
 
-// mergeRound does the merges that are due now; 0: none.
-func (it thinner) mergeRound(ctx context.Context, st state, kept map[uint64]bool) (int, error) {
+// mergeNext does the merge that is due next; false: none is, or there is no room.
+func (it thinner) mergeNext(ctx context.Context, st state, kept map[uint64]bool) (bool, error) {
 	segments := st.replica.chain.Segments()
 	for n := len(segments); n > 0 && segments[n-1].Newer > st.tip.Boundary; n = len(segments) {
 		segments = segments[:n-1] // of a step under way
 	}
 	var pieces []history.Piece
 	for _, s := range segments {
-		pieces = append(pieces, history.Piece{Bytes: s.Bytes, Keep: kept[s.Older]})
+		pieces = append(pieces, history.Piece{Bytes: s.Bytes, Keep: kept[s.Older] || it.holds(s.Older)})
 	}
 	plan := history.Plan(pieces, kept[st.tip.Boundary])
-	for _, b := range plan {
-		inputs := segments[b.First : b.Last+1]
-		if !it.roomToMerge(inputs, st) {
-			return 0, nil
-		}
-		if err := st.replica.chain.Merge(ctx, inputs); err != nil {
-			return 0, err
-		}
-		segments = st.replica.chain.Segments()
-		break // the plan's numbers are void now
+	if len(plan) == 0 {
+		return false, nil
 	}
-	return min(len(plan), 1), nil
+	inputs := segments[plan[0].First : plan[0].Last+1]
+	if !it.roomToMerge(inputs, st) {
+		return false, nil
+	}
+	return true, st.replica.chain.Merge(ctx, inputs)
 }
 
 // roomToMerge: a merge needs room for its result before its inputs go.

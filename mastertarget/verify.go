@@ -2,6 +2,7 @@ package mastertarget
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -76,13 +77,13 @@ func verifyDelta(fsys durable.FS, path string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close()
 	info, err := f.Stat()
-	if err != nil {
-		return 0, err
+	var size int64
+	if err == nil {
+		size = info.Size()
+		_, _, err = delta.Verify(io.NewSectionReader(f, 0, size))
 	}
-	_, _, err = delta.Verify(io.NewSectionReader(f, 0, info.Size()))
-	return info.Size(), err
+	return size, errors.Join(err, f.Close())
 }
 
 func (it verifier) verifyRecords(v *verification) {

@@ -39,7 +39,7 @@ func openLive(fsys durable.FS, path, boot string, held *block.Map) (*live, error
 	l := &live{m: mapFile{file: f, bits: held, base: sectorSize}}
 	header := make([]byte, sectorSize)
 	_, err = f.ReadAt(header, 0)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = nil
 	}
 	switch {

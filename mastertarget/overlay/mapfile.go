@@ -61,7 +61,7 @@ func (m *mapFile) load() error {
 	for s := int64(0); s < sectors; {
 		n := min(batch, (sectors-s)*sectorSize)
 		if got, err := m.file.ReadAt(buf[:n], m.base+s*sectorSize); int64(got) < n {
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				return m.corrupt("it ends after sector %d of %d", s+int64(got)/sectorSize, sectors)
 			}
 			return err

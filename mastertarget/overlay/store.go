@@ -133,7 +133,7 @@ func (s *Store) ReadAt(p []byte, off int64) error {
 	if n == len(p) {
 		return nil
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = homeward.Errorf("read overlay", homeward.Corrupt, s.path, "verify the item", "the file is shorter than the disk")
 	}
 	return err
