@@ -138,7 +138,7 @@ func TestFailOver_PromotedTwice(t *testing.T) {
 // on, prepare for a new leg, take deltas again.
 func TestFailOver_PowerLossAtAnyOperation(t *testing.T) {
 	total, rng := 1, powerloss.Rand(t)
-	for last := 0; last < total; last += 1 + rng.IntN(8) { // another choice of operations in each run
+	for last := 0; last < total; last += 1 + rng.IntN(14) { // another choice of operations in each run
 		r := newRigWith(t, rng)
 		r.open()
 		r.prepare()
