@@ -64,7 +64,7 @@ func must(t *testing.T, op homeward.Operation) homeward.Operation {
 func TestSite_QEMUGuestKeepsRecords(t *testing.T) {
 	kernel, initrd := guestFiles(t)
 	s := openSite(t, Config{Guest: GuestQEMU, Kernel: kernel, Initrd: initrd, Append: "gap_ms=2 churn=2"})
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	m := homeward.Machine{Item: "web01", Name: "web01", Disks: []homeward.Disk{{ID: "root", Size: 64 << 20}}}
 	disk := must(t, finish(t, s)(s.CreateDisk(ctx, "disk", m.Disks[0], ""))).Result
