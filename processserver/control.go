@@ -3,7 +3,9 @@ package processserver
 import (
 	"context"
 	"maps"
+	"net/url"
 	"path/filepath"
+	"strconv"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/durable"
@@ -42,11 +44,12 @@ func (s *Server) validateRoute(req homeward.RouteRequest) error {
 	default:
 		return bad("compression", `give "auto", "none", "s2" or "zstd"`, req.Compression)
 	}
+	u, err := url.Parse(req.Target)
 	switch {
 	case req.Generation.IsZero():
 		return bad("generation", "give the item's generation", req.Generation)
-	case req.Target == "":
-		return bad("target", "give the URL of the master target, https://host:port", "empty")
+	case err != nil || u.Host == "":
+		return bad("target", "give the URL of the master target, https://host:port", strconv.Quote(req.Target))
 	case req.Share < 0 || req.Share > s.cfg.SpoolBytes:
 		return bad("share", "give 0, or at most the size of the spool", req.Share)
 	}

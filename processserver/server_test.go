@@ -220,6 +220,16 @@ func TestServer_Conformance(t *testing.T) {
 	}
 }
 
+func TestServer_TargetMustBeURL(t *testing.T) {
+	r := newRig(t)
+	for _, target := range []string{"", "mt-away", "127.0.0.1:7443", "://x"} {
+		_, err := r.server.Prepare(t.Context(), homeward.RouteRequest{Item: "web02", Generation: homeward.Generation{}.Next(), Target: target})
+		if homeward.KindOf(err) != homeward.Invalid || homeward.RemedyOf(err) == "" {
+			t.Errorf("target %q: %v", target, err)
+		}
+	}
+}
+
 func TestServer_CutThroughAnswersApplied(t *testing.T) {
 	r := newRig(t)
 	r.start()

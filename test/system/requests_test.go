@@ -86,6 +86,7 @@ func TestBadRequestsAreRefused(t *testing.T) {
 	}
 	r.must(r.Item.Protect(r.ctx))
 	r.hear(r.Home, 0)
+	r.replicated()
 	r.prove()
 }
 
