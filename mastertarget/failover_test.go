@@ -133,6 +133,67 @@ func TestFailOver_PromotedTwice(t *testing.T) {
 	r.check()
 }
 
+// Going back to a point that is older than the leg must not look, after a
+// restart, like a Prepare that was cut off.
+func TestFailOver_PointBeforeTheLeg(t *testing.T) {
+	for name, back := range map[string]func(r *rig, to homeward.Position){
+		"promoted": func(r *rig, to homeward.Position) {
+			g := r.next()
+			must(r.target.FailOver(ctx, homeward.FailOverRequest{Item: id, Generation: g, Point: to}))(r.t)
+			if err := r.promoted(g); err != nil {
+				r.t.Fatal(err)
+			}
+		},
+		"rolled back": func(r *rig, to homeward.Position) {
+			must(r.target.RollBack(ctx, homeward.FailOverRequest{Item: id, Generation: r.next(), Point: to}))(r.t)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.open()
+			r.prepare()
+			r.steps(4)
+			to := r.points()[1].Position
+			req := r.request()
+			req.Generation, req.Base = r.next(), r.at.Base(r.gen)
+			must(r.target.Prepare(ctx, req))(t)
+			r.model[req.Base], r.at = r.source.clone(), req.Base
+			r.steps(3)
+			back(r, to)
+			before := r.report()
+			r.crash(true)
+			after := r.report()
+			if after.State != before.State || after.Applied != to || after.Fault != "" {
+				t.Fatalf("after a restart it is %s at %v: %s; it was %s, went back to %v",
+					after.State, after.Applied, after.Fault, before.State, to)
+			}
+			if view := after.Views; len(view) > 0 { // the machine runs on
+				if _, err := r.nbd.disk(t, view[0].Disks[0].URI).WriteAt([]byte("on"), 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r.check()
+		})
+	}
+}
+
+// What only a digest tree holds is no recovery point.
+func TestPoints_DigestMakesNone(t *testing.T) {
+	r := newRig(t)
+	r.open()
+	r.prepare()
+	if err := r.step(homeward.MarkNone); err != nil {
+		t.Fatal(err)
+	}
+	must(r.target.Digest(ctx, homeward.DigestRequest{Item: id, Disk: r.machine.Disks[0].ID, Count: 1}))(t)
+	if err := r.step(homeward.MarkCrash); err != nil {
+		t.Fatal(err)
+	}
+	if list := r.points(); len(list) != 1 || list[0].Position != r.at {
+		t.Fatalf("points %v, want the one that can boot", list)
+	}
+}
+
 // The whole way of a copy that comes to run, with the power going at any
 // operation: fail over to an older point, run, promote behind the machine, run
 // on, prepare for a new leg, take deltas again.

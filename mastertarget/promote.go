@@ -230,7 +230,7 @@ func (it promoter) becomeReplica(ctx context.Context, disks []*overlay.Disk, gua
 		err = errors.Join(err, d.Mirrored())
 	}
 	if err == nil {
-		err = it.update(op, func(r *record) { r.State = homeward.ReplicaPromoted })
+		err = it.update(op, func(r *record) { r.State = homeward.ReplicaPromoted; r.endLegAt(r.FailOver.Tip.Boundary) })
 	}
 	for i, d := range disks {
 		if err != nil {

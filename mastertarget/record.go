@@ -47,6 +47,10 @@ type leg struct {
 	Fresh bool `json:"fresh,omitempty"`
 }
 
+// endLegAt notes that the replica goes back to a boundary that may be older than
+// the leg: a leg beyond the tip would look like a Prepare that is under way.
+func (r *record) endLegAt(boundary uint64) { r.Leg.Boundary = min(r.Leg.Boundary, boundary) }
+
 // failOver is the point that runs.
 type failOver struct {
 	Generation homeward.Generation `json:"generation"`

@@ -53,6 +53,7 @@ func (it reverser) rollBack(ctx context.Context, req homeward.FailOverRequest) e
 	}
 	err = it.update(op, func(r *record) {
 		r.RollBack = &rollBack{Generation: req.Generation, Tip: t}
+		r.endLegAt(t.Boundary)
 		r.Diverged, r.RolledBack = d, d
 	})
 	if err != nil {
