@@ -17,12 +17,16 @@ const guestWorkers = 3
 // reattachWithin is how long a guest waits for the agent of its disks to be back.
 const reattachWithin = 20 * time.Second
 
+// resumeWithin is how long the agent may take to find the disks behind it.
+const resumeWithin = 3 * time.Second
+
 // Guest is a machine that runs: it writes to its disks, never the same sectors at
 // once, and notes in its timeline what it was told. Each worker waits for one write
 // before it sends the next, on whatever disk: so writes depend on each other.
 type Guest struct {
 	Timeline *Timeline
 	uris     []string
+	disks    []*vdisk
 	agent    func() *Process // of the site it runs at, as of now
 	writes   *writeCounter
 	rng      *rand.Rand
@@ -66,7 +70,7 @@ type vdisk struct {
 func (v *vdisk) client(ctx context.Context) (*nbd.Client, *Process, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	until := time.Now().Add(reattachWithin)
+	until, resumed := time.Now().Add(reattachWithin), time.Now().Add(resumeWithin)
 	for v.c == nil || !v.p.Alive() {
 		if v.c != nil {
 			_ = v.c.Close()
@@ -78,7 +82,7 @@ func (v *vdisk) client(ctx context.Context) (*nbd.Client, *Process, error) {
 			v.c, v.p = c, p
 			break
 		}
-		if k := homeward.KindOf(err); ctx.Err() != nil || time.Now().After(until) || k == homeward.NotFound && p.Alive() {
+		if k := homeward.KindOf(err); ctx.Err() != nil || time.Now().After(until) || k == homeward.NotFound && p.Alive() && time.Now().After(resumed) {
 			return nil, nil, err
 		}
 		if !pause(ctx, 5*time.Millisecond) {
@@ -157,6 +161,7 @@ func readAll(ctx context.Context, disks []*vdisk) ([][]byte, error) {
 
 // start lets the workers run; they do not write before Write.
 func (g *Guest) start(disks []*vdisk) {
+	g.disks = disks
 	g.life, g.kill = context.WithCancel(context.Background())
 	g.wake = make(chan struct{})
 	g.idle = make(chan struct{}, 1)
@@ -299,8 +304,8 @@ func (g *Guest) worker(disks []*vdisk, rng *rand.Rand) {
 			g.kill() // a machine whose disk fails is dead
 			return
 		}
-		if rng.IntN(4) == 0 {
-			pause(g.life, time.Duration(rng.IntN(3000))*time.Microsecond)
+		if rng.IntN(2) == 0 {
+			pause(g.life, time.Duration(rng.IntN(6000))*time.Microsecond)
 		}
 	}
 }
@@ -368,4 +373,23 @@ func (g *Guest) place(disk int, rng *rand.Rand) (first, count int64) {
 	}
 	first = max(0, first)
 	return first, min(count, sectors-first)
+}
+
+// Read reads all disks through a guest that is paused.
+func (g *Guest) Read(ctx context.Context) ([][]byte, error) { return readAll(ctx, g.disks) }
+
+// AwaitWrites returns when so many writes were answered in all.
+func (g *Guest) AwaitWrites(ctx context.Context, total int64) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for g.Done() < total {
+		select {
+		case <-tick.C:
+		case <-g.life.Done():
+			return fmt.Errorf("the guest ended: %w", g.Err())
+		case <-ctx.Done():
+			return fmt.Errorf("wait for writes: %w", ctx.Err())
+		}
+	}
+	return nil
 }

@@ -77,7 +77,7 @@ func (l *life[R]) run() {
 		cancel()
 		p.hangup.Wait()
 		if ended {
-			if err != nil {
+			if err != nil && p.Alive() { // a fuse may have burnt down just now
 				l.fail(fmt.Errorf("close %s: %w", l.name, err))
 			}
 			return

@@ -2,9 +2,10 @@ package world
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
+
+	"github.com/zeebo/blake3"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/nbd"
@@ -13,18 +14,18 @@ import (
 
 // snapshot is what a point was when it was first seen.
 type snapshot struct {
-	content [sha256.Size]byte
+	content [32]byte
 	seen    Observed
 }
 
 // Hash is a fingerprint of the contents of a machine's disks.
-func Hash(contents [][]byte) [sha256.Size]byte {
-	h := sha256.New()
+func Hash(contents [][]byte) [32]byte {
+	h := blake3.New()
 	for _, c := range contents {
 		fmt.Fprintf(h, "%d:", len(c))
-		h.Write(c)
+		_, _ = h.Write(c) // a hash takes everything
 	}
-	return [sha256.Size]byte(h.Sum(nil))
+	return [32]byte(h.Sum(nil))
 }
 
 // ReadPoint reads a point through a read-only view of a master target.
@@ -96,7 +97,7 @@ func (w *World) CheckPoint(ctx context.Context, side *recovery.Side, item homewa
 }
 
 // Known is the fingerprint of a point that was checked before.
-func (w *World) Known(p homeward.Position) (hash [sha256.Size]byte, ok bool) {
+func (w *World) Known(p homeward.Position) (hash [32]byte, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s, ok := w.points[p]

@@ -59,3 +59,11 @@ func readDisk(content []byte, disk int64) ([]uint64, error) {
 	}
 	return writes, nil
 }
+
+// WriteOf tells which write a sector says it is of, whole or not; for people.
+func WriteOf(sector []byte) uint64 {
+	if binary.LittleEndian.Uint64(sector) != sectorMagic {
+		return 0
+	}
+	return binary.LittleEndian.Uint64(sector[8:])
+}

@@ -39,7 +39,8 @@ type Site struct {
 	mu    sync.Mutex               // guards what follows
 	files map[string]*powerloss.FS // by role
 	media map[string]*Medium       // by reference
-	lives int                      // of the live map's directory
+	lives int                      // directories of live maps so far
+	boots int                      // power losses so far
 }
 
 const (
@@ -159,10 +160,13 @@ func (s *Site) openTarget(p *Process) (instance[homeward.MasterTarget], error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	server := nbd.NewServer(nbd.ServerOptions{Log: s.world.log(p.name)})
 	var serving sync.WaitGroup
+	s.mu.Lock()
+	boot := fmt.Sprintf("boot %d", s.boots)
+	s.mu.Unlock()
 	t, err := mastertarget.Open(ctx, mastertarget.Config{
 		Dir: "/retention", FS: s.processFS(targetRole, p), Openers: s.openers(p), NBD: server,
 		URI:  func(export string) string { return nbd.URI{Network: "unix", Address: socket, Export: export}.String() },
-		Free: func() (int64, error) { return 1 << 40, nil }, ThinEvery: 100 * time.Millisecond, Log: s.world.log(p.name),
+		Free: func() (int64, error) { return 1 << 40, nil }, ThinEvery: 100 * time.Millisecond, Boot: boot, Log: s.world.log(p.name),
 	})
 	if err != nil {
 		cancel()
@@ -266,6 +270,7 @@ func (s *Site) PowerLoss(ctx context.Context) error {
 		m.losePower(rng)
 	}
 	s.lives++
+	s.boots++
 	s.mu.Unlock()
 	s.Agent.restorePower()
 	s.Process.restorePower()

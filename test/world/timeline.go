@@ -32,6 +32,7 @@ type version struct {
 // hold at any instant. Safe for concurrent use.
 type Timeline struct {
 	clock *Clock
+	began [32]byte // Hash of what the disks held at first
 
 	mu      sync.Mutex
 	disks   [][][]version // by disk and sector, in the order of the writes
@@ -40,7 +41,7 @@ type Timeline struct {
 
 // newTimeline begins with what the disks hold now.
 func newTimeline(clock *Clock, contents [][]byte) (*Timeline, error) {
-	t := &Timeline{clock: clock}
+	t := &Timeline{clock: clock, began: Hash(contents)}
 	for d, content := range contents {
 		writes, err := readDisk(content, int64(d))
 		if err != nil {

@@ -187,3 +187,32 @@ func (w *World) log(name string) *slog.Logger {
 func (w *World) Note(format string, args ...any) {
 	w.log("test").Info("======== " + fmt.Sprintf(format, args...))
 }
+
+// Tick is a short pause for those who ask until something is so.
+func (w *World) Tick(ctx context.Context) error {
+	if !pause(ctx, 5*time.Millisecond) {
+		return ctx.Err()
+	}
+	return nil
+}
+
+// Began is the fingerprint of what a machine's disks held when it first booted
+// under a generation.
+func (w *World) Began(item homeward.ItemID, g homeward.Generation) [32]byte {
+	if t := w.Timeline(item, g); t != nil {
+		return t.began
+	}
+	return [32]byte{}
+}
+
+// Logged are the lines of the end of the log that hold a text.
+func (w *World) Logged(text string) (lines []string) {
+	w.history.mu.Lock()
+	defer w.history.mu.Unlock()
+	for line := range strings.Lines(w.history.buf.String()) {
+		if strings.Contains(line, text) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
