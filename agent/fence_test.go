@@ -238,7 +238,7 @@ func (r *rig) release(next homeward.GenerationRequest) {
 
 // A cancelled failover takes the side that was handed over back: its map stays.
 func TestPrepare_afterHandover(t *testing.T) {
-	for name, known := range map[string]bool{"known position": true, "strange position": false} {
+	for name, known := range map[string]bool{"known position": true, "known position, by its older name": true, "strange position": false} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
 			sink := r.throughAway()
@@ -264,6 +264,16 @@ func TestPrepare_afterHandover(t *testing.T) {
 			}
 			if err := r.target.Prepare("web01", next, r.request.Base); err != nil {
 				t.Fatal(err)
+			}
+			if name == "known position, by its older name" { // a master target stands where it stood
+				base, older := r.request.Base, applied[len(applied)-1]
+				r.target.set(func() {
+					r.target.stand = func(st *homeward.Standing) {
+						if st.Applied == base {
+							st.Applied, st.Spooled = older, older
+						}
+					}
+				})
 			}
 			sink.gone.Store(false)
 			rep := r.prepare()
