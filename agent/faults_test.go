@@ -107,6 +107,28 @@ func TestSession_elsewhere(t *testing.T) {
 	}
 }
 
+// A hop that spooled deltas and dropped them, because its target went back to an
+// older state, has the same incarnation: that it now has less than it acknowledged
+// must be seen, though no put is refused.
+func TestSession_spoolDropped(t *testing.T) {
+	r := newRig(t)
+	g := connect(t, r.start(), r.rng, 0)
+	defer g.close()
+	g.mustWrite(50)
+	older := r.cut().Position
+	g.mustWrite(50)
+	r.cut()
+	r.target.set(func() {
+		r.target.lie = func(a *homeward.Ack) { a.Applied = false }
+		r.target.stand = func(s *homeward.Standing) { s.Applied, s.Spooled = older, older }
+	})
+	g.mustWrite(50)
+	rep := r.await("alarm", func(rep homeward.CaptureReport) bool { return hasAlarm(rep, alarmElsewhere) })
+	if rep.Complete || rep.Disks[0].SuspectBytes != diskSizes[0] {
+		t.Errorf("the map is trusted: %+v", rep)
+	}
+}
+
 // A replica that stands at a delta whose acknowledgement never came is where the
 // chain says it may be: replication goes on from there, also after a restart.
 func TestSession_unacknowledged(t *testing.T) {

@@ -352,7 +352,7 @@ func (s *session) watch(ctx context.Context) error {
 		standing, err := l.standing(ctx, pending[0], standWait)
 		if err == nil {
 			retry.reset()
-			err = s.heard(standing)
+			err = s.heard(standing, acked)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -367,8 +367,10 @@ func (s *session) watch(ctx context.Context) error {
 	}
 }
 
-// heard judges what the sink says about itself.
-func (s *session) heard(st homeward.Standing) error {
+// heard judges what the sink says about itself, when it was asked after it had
+// acknowledged all up to acked. One that now has less has lost it, or went back
+// with its replica to an older state: only asking anew tells.
+func (s *session) heard(st homeward.Standing, acked homeward.Position) error {
 	l := s.leg
 	if err := l.inForce(st); err != nil {
 		return err
@@ -377,6 +379,9 @@ func (s *session) heard(st homeward.Standing) error {
 		return errSpoolLost
 	}
 	l.hear(st)
+	if st.Known && st.Spooled.Generation == l.generation && st.Spooled.Sequence < acked.Sequence {
+		return errSpoolLost
+	}
 	if !st.Known || st.Applied.IsZero() {
 		return nil
 	}
