@@ -57,18 +57,8 @@ func TestLateCapture(t *testing.T) {
 // standStill ends the machine and its leg: the replica holds all it wrote.
 func (r *rig) standStill() {
 	r.t.Helper()
-	ref := r.Item.Refs["home"]
-	_, err := r.Home.Site.PowerOff(r.ctx, "stand still", ref, homeward.Stop{Graceful: true})
-	r.must(err)
-	r.eventually("the machine to end", func() (bool, error) {
-		m, err := r.Home.Site.Machine(r.ctx, ref)
-		return m.Power == homeward.PowerOff, err
-	})
-	r.eventually("its connections to end", func() (bool, error) {
-		rep, err := r.Home.Side.Agent.Report(r.ctx, r.id())
-		return rep.Clients == 0, err
-	})
-	_, err = r.Home.Side.Agent.Drain(r.ctx, homeward.DrainRequest{Item: r.Item.ID(), Stopped: true})
+	r.powerOff(r.Home)
+	_, err := r.Home.Side.Agent.Drain(r.ctx, homeward.DrainRequest{Item: r.Item.ID(), Stopped: true})
 	r.must(err)
 	over := homeward.GenerationRequest{Item: r.Item.ID(), Generation: r.Item.Generation.Next()}
 	_, err = r.Home.Side.Agent.Handover(r.ctx, over)

@@ -2,6 +2,7 @@ package system
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -227,4 +228,20 @@ func (r *rig) prove() {
 	if !proof.Equal {
 		r.t.Fatalf("the sides differ: %+v", proof.Disks)
 	}
+}
+
+// powerOff ends the machine at a place in order, and waits until its agent knows.
+func (r *rig) powerOff(p *demo.Place) {
+	r.t.Helper()
+	ref := r.Item.Refs[p.Name]
+	_, err := p.Site.PowerOff(r.ctx, fmt.Sprintf("test-off-%d", time.Now().UnixNano()), ref, homeward.Stop{Graceful: true, Timeout: 20 * time.Second})
+	r.must(err)
+	r.eventually("the machine to end", func() (bool, error) {
+		m, err := p.Site.Machine(r.ctx, ref)
+		return m.Power == homeward.PowerOff, err
+	})
+	r.eventually("its connections to end", func() (bool, error) {
+		rep, err := p.Side.Agent.Report(r.ctx, r.id())
+		return rep.Clients == 0, err
+	})
 }
