@@ -145,7 +145,10 @@ type MarkRequest struct {
 	Generation Generation    `json:"generation"`
 	Disks      []DiskChanges `json:"disks,omitempty"` // Changed is used
 	Complete   bool          `json:"complete"`
-	FullReads  int64         `json:"full_reads"` // bytes read to find these blocks, for the report
+	// Suspects, with Complete, is Changes.Suspects of the set that was compared: if
+	// blocks became suspect since, the answer is Conflict, and they have to be compared.
+	Suspects  ID    `json:"suspects,omitzero"`
+	FullReads int64 `json:"full_reads"` // bytes read to find these blocks, for the report
 }
 
 // HoldRequest is for GroupMember.

@@ -18,6 +18,7 @@ type Changes struct {
 	Since      Position      `json:"since,omitzero"`    // the newest state both copies are known to have shared
 	Pending    []Position    `json:"pending,omitempty"` // states the other copy may have reached without our learning it
 	Disks      []DiskChanges `json:"disks"`             // in the machine's order
+	Suspects   ID            `json:"suspects,omitzero"` // names the suspect set: another one once anything was added to it
 }
 
 // DiskChanges are those of one disk. Maps are in the persisted form of

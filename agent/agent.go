@@ -283,7 +283,11 @@ func (a *Agent) findLeg(op string, id homeward.ItemID) (*item, *leg, error) {
 	if l := it.replication(); l != nil {
 		return it, l, nil
 	}
-	return nil, nil, homeward.Errorf(op, homeward.Conflict, string(id), "see the item's report for what it waits for", "it does not replicate")
+	kind := homeward.Conflict
+	if r := it.snapshot(); r.State == homeward.CaptureRunning && r.Request.Sink != "" && !r.fenced() {
+		kind = homeward.Unavailable // it is about to: its disks are being opened after a restart, say
+	}
+	return nil, nil, homeward.Errorf(op, kind, string(id), "see the item's report for what it waits for", "it does not replicate")
 }
 
 // useLeg is useOpen for the replication of an item.

@@ -25,7 +25,7 @@ func (it *item) changedBytes(disk int) int64 {
 // changes is the map of an open item as of now.
 func (it *item) changes() (homeward.Changes, error) {
 	r := it.snapshot()
-	c := homeward.Changes{Item: it.id, Generation: r.InForce}
+	c := homeward.Changes{Item: it.id, Generation: r.InForce, Suspects: it.suspectSet()}
 	c.Since, c.Pending = it.chain.stands()
 	for i, d := range r.Request.Machine.Disks {
 		dirty, suspect := it.changed(i), it.machine.Suspect(i)
@@ -76,6 +76,33 @@ func (it *item) markChanged(req homeward.MarkRequest) error {
 	if !req.Complete {
 		return nil
 	}
+	if err := it.becomeWhole(req.Suspects); err != nil {
+		return err
+	}
+	if l := it.replication(); l != nil {
+		l.nudge()
+	}
+	return nil
+}
+
+func (it *item) suspectSet() homeward.ID {
+	it.judging.Lock()
+	defer it.judging.Unlock()
+	return it.suspects
+}
+
+// becomeWhole takes compared blocks out of the suspect set; compared names the
+// set that was. Blocks that became suspect since, after a power loss amid the
+// comparison say, were not.
+func (it *item) becomeWhole(compared homeward.ID) error {
+	it.judging.Lock()
+	defer it.judging.Unlock()
+	for i := range it.disks {
+		if it.machine.SuspectBytes(i) > 0 && compared != it.suspects {
+			return homeward.Errorf("mark changed", homeward.Conflict, string(it.id), "ask for the changes and compare again",
+				"blocks of disk %d are suspect that were not compared", i)
+		}
+	}
 	for i := range it.disks {
 		if err := it.machine.ClearSuspect(i, it.machine.Suspect(i)); err != nil {
 			return homeward.Wrap(err, "clear suspect blocks", string(it.id))
@@ -85,9 +112,6 @@ func (it *item) markChanged(req homeward.MarkRequest) error {
 		return err
 	}
 	it.alarms.clear(alarmSuspect)
-	if l := it.replication(); l != nil {
-		l.nudge()
-	}
 	return nil
 }
 

@@ -107,6 +107,9 @@ func (it *item) distrust(cause error) {
 }
 
 func (it *item) suspectAll(why string) error {
+	it.judging.Lock()
+	defer it.judging.Unlock()
+	it.suspects = homeward.NewID()
 	err := it.amend(func(r *record) { r.Complete = false })
 	for i, d := range it.disks {
 		if e := it.machine.AddSuspect(i, fullMap(d.Size()), why); err == nil {

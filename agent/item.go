@@ -42,6 +42,9 @@ type item struct {
 	turn     turn
 	proof    proof
 
+	judging  sync.Mutex  // held while blocks become suspect, and while they are cleared; before mu
+	suspects homeward.ID // names the suspect set; guarded by judging
+
 	mu        sync.Mutex
 	rec       record
 	opened    bool // the fields below are valid
@@ -214,6 +217,9 @@ func (it *item) open(ctx context.Context, req homeward.CaptureRequest) (err erro
 	if err := it.freezer.thaw(ctx); err != nil {
 		it.alarms.raiseError(alarmThaw, err)
 	}
+	it.judging.Lock()
+	it.suspects = homeward.NewID() // what is found suspect now was not seen before
+	it.judging.Unlock()
 	it.mu.Lock()
 	defer it.mu.Unlock()
 	it.meter = newMeter(it.host.cfg.Now, it.chain.traffic())

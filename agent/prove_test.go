@@ -221,8 +221,9 @@ func (r *rig) checkResync(g *guest) {
 func (r *rig) resync() {
 	t := r.t
 	t.Helper()
-	mark := homeward.MarkRequest{Item: "web01", Generation: r.request.Generation, Complete: true}
-	for i, dc := range r.changes().Disks {
+	changes := r.changes()
+	mark := homeward.MarkRequest{Item: "web01", Generation: r.request.Generation, Complete: true, Suspects: changes.Suspects}
+	for i, dc := range changes.Disks {
 		if len(dc.Suspect) == 0 {
 			continue
 		}
@@ -239,6 +240,12 @@ func (r *rig) resync() {
 			t.Fatal(err)
 		}
 		mark.Disks = append(mark.Disks, homeward.DiskChanges{Disk: dc.Disk, Changed: data})
+	}
+	// A comparison of another set, one from before a second power loss say, counts for nothing.
+	stale := mark
+	stale.Suspects = homeward.NewID()
+	if _, err := r.agent.MarkChanged(t.Context(), stale); r.report().Disks[0].SuspectBytes > 0 && homeward.KindOf(err) != homeward.Conflict {
+		t.Errorf("suspects cleared that were not compared: %v", err)
 	}
 	if _, err := r.agent.MarkChanged(t.Context(), mark); err != nil {
 		t.Fatal(err)

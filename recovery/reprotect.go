@@ -52,7 +52,7 @@ func (it *Item) Reprotect(ctx context.Context) (Reversal, error) {
 	rev.Estimate = set.estimate(it)
 	// The running side's agent holds the union durably before the old side may
 	// forget its part of it (I-0).
-	err = it.once(ctx, "join maps", func(func(homeward.Progress)) error { return it.mark(ctx, set.known(), false, 0) })
+	err = it.once(ctx, "join maps", func(func(homeward.Progress)) error { return it.mark(ctx, homeward.MarkRequest{Disks: set.known()}) })
 	if err == nil {
 		err = it.step(ctx, "turn old side into replica", func(func(homeward.Progress)) error { return it.becomeReplica(ctx) })
 	}
@@ -87,18 +87,14 @@ func (it *Item) completeMaps(ctx context.Context, set *differences, tell func(ho
 	if err != nil {
 		return err
 	}
-	found, read, err := it.compareSuspects(ctx, set, tell)
-	if err != nil {
-		return err
-	}
-	it.list.fullReads = read + sampled
-	return it.mark(ctx, found, true, it.list.fullReads)
+	it.list.fullReads, err = it.makeWhole(ctx, set, sampled, tell)
+	return err
 }
 
 // mark ORs blocks into the map of the running side's capture.
-func (it *Item) mark(ctx context.Context, disks []homeward.DiskChanges, complete bool, read int64) error {
-	_, err := it.Running.Agent.MarkChanged(ctx, homeward.MarkRequest{Item: it.ID(), Generation: it.Generation,
-		Disks: disks, Complete: complete, FullReads: read})
+func (it *Item) mark(ctx context.Context, req homeward.MarkRequest) error {
+	req.Item, req.Generation = it.ID(), it.Generation
+	_, err := it.Running.Agent.MarkChanged(ctx, req)
 	return err
 }
 

@@ -22,20 +22,8 @@ func (it *Item) Resync(ctx context.Context) (fullReads int64, err error) {
 		return 0, err
 	}
 	err = it.step(ctx, "compare suspect ranges", func(tell func(homeward.Progress)) error {
-		set := it.noDifferences()
-		changes, err := it.Running.Agent.Changes(ctx, id)
-		if err == nil {
-			err = set.add(changes, func(d *diskDifferences) *block.Map { return d.since })
-		}
-		if err != nil {
-			return err
-		}
-		found, read, err := it.compareSuspects(ctx, set, tell)
-		fullReads = read
-		if err != nil {
-			return err
-		}
-		return it.mark(ctx, found, true, read)
+		fullReads, err = it.makeWhole(ctx, it.noDifferences(), 0, tell)
+		return err
 	})
 	if err != nil {
 		return fullReads, err
@@ -44,4 +32,37 @@ func (it *Item) Resync(ctx context.Context) (fullReads int64, err error) {
 		_, err := it.Running.Agent.Cut(ctx, homeward.CutRequest{Item: it.ID(), Kind: homeward.MarkCrash})
 		return err
 	})
+}
+
+// comparisons is how often suspect blocks are compared before the operation is
+// given up, because more became suspect each time.
+const comparisons = 5
+
+// makeWhole compares what is suspect, in the set and at the running side, marks
+// what differs, and says that the map is whole. What becomes suspect meanwhile, by
+// a power loss amid it, is compared as well. It returns the bytes read, those
+// that were read before included.
+func (it *Item) makeWhole(ctx context.Context, set *differences, before int64, tell func(homeward.Progress)) (fullReads int64, err error) {
+	fullReads = before
+	told := int64(0)
+	for range comparisons {
+		now, err := it.Running.Agent.Changes(ctx, homeward.ItemRequest{Item: it.ID()})
+		if err == nil {
+			err = set.add(now, func(d *diskDifferences) *block.Map { return d.since })
+		}
+		if err != nil {
+			return fullReads, err
+		}
+		found, read, err := it.compareSuspects(ctx, set, tell)
+		fullReads += read
+		if err == nil {
+			err = it.mark(ctx, homeward.MarkRequest{Disks: found, Complete: true, Suspects: now.Suspects, FullReads: fullReads - told})
+		}
+		if homeward.KindOf(err) != homeward.Conflict {
+			return fullReads, err
+		}
+		told = fullReads
+	}
+	return fullReads, homeward.Errorf("compare suspect ranges", homeward.Conflict, "item "+string(it.ID()),
+		"see why the running side loses its map, then run it again", "blocks became suspect each of %d times they were compared", comparisons)
 }
