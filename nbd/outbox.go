@@ -109,13 +109,22 @@ func (o *outbox) drain() {
 		o.mu.Lock()
 		if err != nil && o.err == nil {
 			o.err = err
-			// The reader of this connection must not wait for more.
-			_ = o.conn.Close()
+			hangUp(o.conn)
 		}
 	}
 	o.writing = false
 	o.idle.Broadcast()
 	o.mu.Unlock()
+}
+
+// hangUp keeps the reader of a connection from waiting for more. It may be called
+// by that very reader amid a read (see socket.idle), which Close would wait for.
+func hangUp(conn net.Conn) {
+	if c, ok := conn.(interface{ CloseRead() error }); ok {
+		_ = c.CloseRead() // fails only when the connection is closed already
+		return
+	}
+	_ = conn.Close()
 }
 
 // write writes a batch in steps of a bounded number of pieces and bytes.

@@ -1,6 +1,8 @@
 package nbd
 
 import (
+	"context"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -56,4 +58,28 @@ func TestSession_HeldReply(t *testing.T) {
 	p.read(simpleSize + 512) // while the write is held
 	close(d.hold)
 	p.read(simpleSize)
+}
+
+// A client that takes no reply any more, though it has not hung up, ends its
+// session: the reply that cannot be sent is found out amid a read.
+func TestSession_NobodyTakesReplies(t *testing.T) {
+	r := serve(t, ServerOptions{}, Export{Name: "disk", Disk: block.NewMemory(1 << 20)})
+	c := dialPlain(t, r.socket, "disk")
+	c.read(10)
+	if err := c.conn.(*net.UnixConn).CloseRead(); err != nil {
+		t.Fatal(err)
+	}
+	c.put(0)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for r.Clients("disk") > 0 {
+		select {
+		case <-time.After(time.Millisecond): // it tells nobody
+		case <-ctx.Done():
+			t.Fatal("the session does not end")
+		}
+	}
+	if err := r.Withdraw(ctx, "disk", true); err != nil {
+		t.Error(err)
+	}
 }
