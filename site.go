@@ -164,7 +164,7 @@ type Direction struct {
 type Field struct {
 	Name    string   `json:"name"`
 	Label   string   `json:"label"`
-	Demand  bool     `json:"demand"`            // must be given, even where it is ignored (R24: the datastore)
+	Demand  bool     `json:"demand"`            // must be given, even where it is ignored (R40: the datastore)
 	Options []Option `json:"options,omitempty"` // empty: free text
 }
 
