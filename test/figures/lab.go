@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/demo"
+	"github.com/homeward-dr/homeward/nbd"
+	"github.com/homeward-dr/homeward/recovery"
+)
+
+// lab makes the stages of one figure.
+type lab struct{ binary string }
+
+// stage builds two sites and prepares the machine; prepare may change its disks
+// before it is protected.
+func (l *lab) stage(ctx context.Context, o demo.Options, p homeward.Policy, prepare func(*demo.Stage) error) (*demo.Stage, error) {
+	o.Executable, o.Guest = l.binary, "builtin"
+	st, err := demo.Build(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	err = st.Install(ctx)
+	if err == nil && prepare != nil {
+		err = prepare(st)
+	}
+	if err == nil {
+		st.Item = recovery.New(st.Machine(), p, st.Home.Side, st.Away.Side, slog.New(slog.DiscardHandler))
+		err = st.Item.Protect(ctx)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, st.Logs())
+		st.Close()
+		return nil, err
+	}
+	return st, nil
+}
+
+func id(st *demo.Stage) homeward.ItemRequest { return homeward.ItemRequest{Item: st.Item.ID()} }
+
+// fill writes random bytes all over the machine's first disk.
+func fill(st *demo.Stage) error {
+	f, err := os.OpenFile(strings.TrimPrefix(st.Home.Side.Disks[0], "file:"), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	size := st.Machine().Disks[0].Size
+	chunk, rng := make([]byte, 1<<20), rand.NewChaCha8([32]byte{1})
+	for at := int64(0); at < size && err == nil; at += int64(len(chunk)) {
+		_, _ = rng.Read(chunk) // never fails
+		_, err = f.WriteAt(chunk, at)
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// off ends the machine at a place, so that somebody else may write to its disks.
+func off(ctx context.Context, st *demo.Stage, p *demo.Place) error {
+	_, err := p.Site.PowerOff(ctx, fmt.Sprintf("figures-%s-%d", p.Name, st.Item.Generation.Number), st.Item.Refs[p.Name], homeward.Stop{Graceful: true, Timeout: 10 * time.Second})
+	for err == nil {
+		var rep homeward.CaptureReport
+		if rep, err = p.Side.Agent.Report(ctx, id(st)); err == nil && rep.Clients == 0 {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond) // the pace of asking
+	}
+	return err
+}
+
+// export is the disk that the machine has at a place.
+func export(ctx context.Context, st *demo.Stage, p *demo.Place) (*nbd.Client, string, error) {
+	rep, err := p.Side.Agent.Report(ctx, id(st))
+	if err != nil {
+		return nil, "", err
+	}
+	c, err := nbd.Dial(ctx, nbd.ClientOptions{URI: rep.Disks[0].URI})
+	return c, rep.Disks[0].URI, err
+}
+
+// peak is a role's largest resident set, in MiB.
+func peak(p *demo.Program) string {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+	if err != nil {
+		return err.Error()
+	}
+	for line := range strings.Lines(string(raw)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			var kib int
+			if _, err := fmt.Sscan(rest, &kib); err == nil {
+				return fmt.Sprintf("%d MiB", kib>>10)
+			}
+		}
+	}
+	return "unknown"
+}
+
+func peaks(st *demo.Stage) {
+	for _, p := range []*demo.Program{st.Home.Agent, st.Home.Process, st.Away.Target} {
+		fmt.Printf("  %-12s %s\n", p.Name, peak(p))
+	}
+}

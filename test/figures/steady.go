@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/demo"
+)
+
+func hold(ctx context.Context, l *lab) error {
+	st, err := l.stage(ctx, demo.Options{DiskSize: 1 << 30, Churn: -1}, homeward.Policy{MinInterval: 100 * time.Millisecond}, nil)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	if err := off(ctx, st, st.Home); err != nil {
+		return err
+	}
+	c, uri, err := export(ctx, st, st.Home)
+	if err != nil {
+		return err
+	}
+	if err := c.Close(); err != nil { // one writer at a time, and that is fio now
+		return err
+	}
+	for _, depth := range []string{"1", "16"} {
+		out, err := exec.CommandContext(ctx, "fio", "--name=w", "--ioengine=nbd", "--uri="+uri, "--rw=randwrite", "--bs=4k",
+			"--iodepth="+depth, "--size=1g", "--runtime=8", "--time_based", "--refill_buffers", "--fsync=32").CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("fio: %w: %s", err, out)
+		}
+		rep, err := st.Home.Side.Agent.Report(ctx, id(st))
+		if err != nil {
+			return err
+		}
+		fmt.Printf("  queue depth %s: hold p99 %v over cuts so far, %d demotions\n", depth, rep.HoldP99, rep.Demotions)
+		for line := range strings.Lines(string(out)) {
+			if strings.Contains(line, "IOPS=") {
+				fmt.Printf("  %s\n", strings.TrimSpace(line))
+			}
+		}
+	}
+	peaks(st)
+	return nil
+}
+
+func rpo(ctx context.Context, l *lab) error {
+	for _, interval := range []time.Duration{200 * time.Millisecond, time.Second} {
+		if err := rpoAt(ctx, l, interval); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func rpoAt(ctx context.Context, l *lab, interval time.Duration) error {
+	st, err := l.stage(ctx, demo.Options{}, homeward.Policy{MinInterval: interval}, nil)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	var worst, sum time.Duration
+	n := 0
+	tick := time.NewTicker(7 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(12 * interval); time.Now().Before(end); {
+		<-tick.C
+		rep, err := st.Home.Side.Agent.Report(ctx, id(st))
+		if err != nil {
+			return err
+		}
+		if rep.AppliedAt.IsZero() {
+			continue // the agent has not heard of the first point yet
+		}
+		age := time.Since(rep.AppliedAt)
+		worst, sum, n = max(worst, age), sum+age, n+1
+	}
+	fmt.Printf("  interval %v: newest point at most %v old (%.2f intervals), %v on average\n", interval,
+		worst.Round(time.Millisecond), worst.Seconds()/interval.Seconds(), (sum / time.Duration(n)).Round(time.Millisecond))
+	return nil
+}
+
+func memory(ctx context.Context, l *lab) error {
+	began := time.Now()
+	st, err := l.stage(ctx, demo.Options{DiskSize: 2 << 30}, homeward.Policy{}, func(st *demo.Stage) error {
+		err := fill(st)
+		began = time.Now()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	took := time.Since(began)
+	fmt.Printf("  2 GiB of random data in %v, %.0f MiB/s\n", took.Round(time.Millisecond), 2048/took.Seconds())
+	peaks(st)
+	return nil
+}
+
+func points(ctx context.Context, l *lab) error {
+	p := homeward.Policy{MinInterval: 50 * time.Millisecond, Retention: []homeward.Tier{{For: 24 * time.Hour}}}
+	st, err := l.stage(ctx, demo.Options{}, p, nil)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	for {
+		rep, err := st.Away.Side.Target.Report(ctx, id(st))
+		if err != nil {
+			return err
+		}
+		if rep.Points >= 1000 {
+			fmt.Printf("  %d points, %d MiB of undo\n", rep.Points, rep.RetentionBytes>>20)
+			break
+		}
+		time.Sleep(200 * time.Millisecond) // the pace of asking
+	}
+	began := time.Now()
+	list, err := st.Away.Side.Target.Points(ctx, id(st))
+	if err != nil {
+		return err
+	}
+	listed := time.Since(began)
+	began = time.Now()
+	oldest := homeward.ViewRequest{Item: st.Item.ID(), Name: "oldest", Kind: homeward.ViewReadOnly, Point: list.Points[1].Position}
+	if _, err := st.Away.Side.Target.OpenView(ctx, oldest); err != nil {
+		return err
+	}
+	fmt.Printf("  listed in %v, a view of the oldest opened in %v\n", listed.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
+	peaks(st)
+	return nil
+}
