@@ -2,11 +2,13 @@ package agent
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/block"
 	"github.com/homeward-dr/homeward/ship/shiptest"
 )
 
@@ -214,4 +216,39 @@ func TestMarkChanged(t *testing.T) {
 	if rep := r.report(); rep.Sent.FullReads != 4096 || !rep.Complete {
 		t.Errorf("%+v", rep)
 	}
+}
+
+// What makes the set whole is marked just after a cut: that cut is no state of the
+// machine yet, and its mark must not say so.
+func TestMarkChanged_amidCut(t *testing.T) {
+	r := newRig(t)
+	r.request.InitialAll, r.request.Incomplete = false, true
+	missed := block.NewMap(block.BlocksOf(diskSizes[0]))
+	missed.Set(7, 1)
+	data, err := missed.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var once sync.Once
+	r.cfg.Fault = func(point string) {
+		if point != "cut" {
+			return
+		}
+		once.Do(func() {
+			_, err := r.agent.MarkChanged(context.Background(), homeward.MarkRequest{Item: "web01", Generation: r.request.Generation,
+				Disks: []homeward.DiskChanges{{Disk: r.request.Machine.Disks[0].ID, Changed: data}}, Complete: true})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	g := connect(t, r.start(), r.rng, 0)
+	defer g.close()
+	g.mustWrite(5)
+	r.cut()
+	r.target.points(t, "web01", func(p homeward.Position, m homeward.Mark, c shiptest.Content) {
+		if _, ok := c[shiptest.Block{Disk: 0, Index: 7}]; !ok {
+			t.Errorf("point %v (%s) lacks a block that was marked before the set was whole", p, m.Kind)
+		}
+	})
 }

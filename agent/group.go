@@ -31,8 +31,8 @@ func (l *leg) hold(ctx context.Context, req homeward.HoldRequest) error {
 	if deadline < 0 || deadline > holdMost || req.Token.IsZero() {
 		return homeward.Errorf("hold", homeward.Invalid, "deadline, token", "give a token and a deadline of at most 10 s", "%v", deadline)
 	}
-	if !l.complete() || l.backlog.bytes() > 0 {
-		return homeward.Errorf("hold", homeward.Conflict, string(l.id), "wait until the sync is complete", "the replica has not caught up once yet")
+	if err := l.caughtUp(); err != nil {
+		return err
 	}
 	l.holds.mu.Lock()
 	defer l.holds.mu.Unlock()
@@ -45,11 +45,26 @@ func (l *leg) hold(ctx context.Context, req homeward.HoldRequest) error {
 	if err != nil {
 		return homeward.Errorf("hold", homeward.Busy, string(l.id), "hold again when the earlier cut is spooled", "a cut is being shipped: %w", err)
 	}
-	if err := l.capture.Hold(ctx, req.Token, deadline); err != nil {
+	// The cut waited for may have gone to the backlog; with the turn no other can.
+	if err = l.caughtUp(); err == nil {
+		err = homeward.Wrap(l.capture.Hold(ctx, req.Token, deadline), "hold", string(l.id))
+	}
+	if err != nil {
 		l.turn.give(lease)
-		return homeward.Wrap(err, "hold", string(l.id))
+		return err
 	}
 	l.holds.token, l.holds.lease, l.holds.cut = req.Token, lease, nil
+	return nil
+}
+
+// caughtUp tells why a cut would not be a whole state of the machine.
+func (l *leg) caughtUp() error {
+	if !l.complete() {
+		return homeward.Errorf("hold", homeward.Conflict, string(l.id), "wait until the sync is complete", "the replica has not caught up once yet")
+	}
+	if n := l.backlog.bytes(); n > 0 {
+		return homeward.Errorf("hold", homeward.Busy, string(l.id), "hold again when it is shipped", "%d MiB travel in rounds of their own", n>>20)
+	}
 	return nil
 }
 

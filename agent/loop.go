@@ -86,6 +86,7 @@ func (s *session) cutNow(ctx context.Context, p *pace, lease *lease) (kept bool,
 		return false, err
 	}
 	w := l.wished()
+	whole := l.complete() // what makes the set whole is marked before that is said, so asked before the cut
 	cut, mark, err := l.make(ctx, p, w)
 	p.last, p.hurry = time.Now(), fed
 	switch {
@@ -108,7 +109,7 @@ func (s *session) cutNow(ctx context.Context, p *pace, lease *lease) (kept bool,
 		p.hurry = true
 		return false, s.shelve(ctx, p, c)
 	}
-	if !l.complete() || l.backlog.bytes() > 0 {
+	if !whole || !l.complete() || l.backlog.bytes() > 0 {
 		c.mark.Kind, w = homeward.MarkNone, nil // a wish waits for a cut with a mark
 	}
 	if w != nil && !l.forget(w) {
