@@ -230,11 +230,13 @@ func TestMarkChanged_amidCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	var once sync.Once
+	marked := make(chan struct{})
 	r.cfg.Fault = func(point string) {
 		if point != "cut" {
 			return
 		}
 		once.Do(func() {
+			defer close(marked)
 			_, err := r.agent.MarkChanged(context.Background(), homeward.MarkRequest{Item: "web01", Generation: r.request.Generation,
 				Disks: []homeward.DiskChanges{{Disk: r.request.Machine.Disks[0].ID, Changed: data}}, Complete: true})
 			if err != nil {
@@ -245,6 +247,7 @@ func TestMarkChanged_amidCut(t *testing.T) {
 	g := connect(t, r.start(), r.rng, 0)
 	defer g.close()
 	g.mustWrite(5)
+	<-marked
 	r.cut()
 	r.target.points(t, "web01", func(p homeward.Position, m homeward.Mark, c shiptest.Content) {
 		if _, ok := c[shiptest.Block{Disk: 0, Index: 7}]; !ok {
