@@ -18,38 +18,50 @@ import (
 // Files of roles are flipped or torn while the role is down. When it is started
 // again it heals, or it refuses and names the file; with the file restored it goes
 // on. It is never silent: both sides are equal in the end.
-func TestDamagedFilesOfRoles(t *testing.T) {
+func TestRandomDamageToFilesOfRoles(t *testing.T) {
 	t.Parallel()
 	rng := random(t)
-	r := protected(t, demo.Options{Churn: 2})
-	r.write(50)
-	r.replicated()
-	healed, refused := 0, 0
-	for n := range rounds(t, 9) {
-		p := []*demo.Program{r.Home.Agent, r.Home.Process, r.Away.Target}[n%3]
-		p.Kill()
-		kept := r.keep(p.Dir())
-		victim := pick(r, rng, p.Dir())
-		if victim == "" {
-			r.must(r.Restart(r.ctx, p))
-			continue
-		}
-		what := r.harm(rng, victim)
-		if r.goesOn(p, victim) {
-			healed++
-			t.Logf("%s: %s: healed", p.Name, what)
-		} else {
-			refused++
-			t.Logf("%s: %s: refused", p.Name, what)
-			p.Kill()
-			r.putBack(kept, p.Dir())
-			if !r.goesOn(p, "") {
-				t.Fatalf("%s: %s: does not go on with the file restored: %q", p.Name, what, r.said())
+	for n := range rounds(t) {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			r := protected(t, demo.Options{Churn: 2})
+			r.write(50)
+			r.replicated()
+			healed, refused := 0, 0
+			for range 3 {
+				for _, p := range []*demo.Program{r.Home.Agent, r.Home.Process, r.Away.Target} {
+					if r.damage(rng, p) {
+						healed++
+					} else {
+						refused++
+					}
+					r.prove()
+				}
 			}
-		}
-		r.prove()
+			t.Logf("%d healed, %d refused", healed, refused)
+		})
 	}
-	t.Logf("%d healed, %d refused", healed, refused)
+}
+
+// damage harms one file of a role that is down. It reports whether the role healed
+// by itself; else the file was restored.
+func (r *rig) damage(rng *rand.Rand, p *demo.Program) (healed bool) {
+	r.t.Helper()
+	p.Kill()
+	kept := r.keep(p.Dir())
+	files := r.durable(p.Dir())
+	victim := files[rng.IntN(len(files))]
+	what := r.harm(rng, victim)
+	if r.goesOn(p, victim) {
+		r.t.Logf("%s: %s: healed", p.Name, what)
+		return true
+	}
+	r.t.Logf("%s: %s: refused", p.Name, what)
+	p.Kill()
+	r.putBack(kept, p.Dir())
+	if !r.goesOn(p, "") {
+		r.t.Fatalf("%s: %s: does not go on with the file restored: %q", p.Name, what, r.said())
+	}
+	return false
 }
 
 // The state of one role is restored from an older copy: it refuses, or everything
@@ -184,14 +196,6 @@ func (r *rig) durable(dir string) (files []string) {
 	})
 	r.must(err)
 	return files
-}
-
-func pick(r *rig, rng *rand.Rand, dir string) string {
-	files := r.durable(dir)
-	if len(files) == 0 {
-		return ""
-	}
-	return files[rng.IntN(len(files))]
 }
 
 // harm flips a byte of a file or tears its end off.

@@ -14,8 +14,11 @@
 //	requests_test.go     bad input, each refused with what to do
 //	damage_test.go       files of roles torn and flipped at rest
 //	full_test.go         full disks
-//	peers_test.go        peers that hang, clocks that jump, older generations
+//	peers_test.go        links and roles that hang
+//	points_test.go       the choice of points, lost writes, disks that change size
+//	cli_test.go          the command line, run to its end
 //
 // Randomised tests print their seed and take HOMEWARD_SEED; HOMEWARD_CASES raises
-// the number of rounds. A missing tool fails the test that needs it.
+// the number of rounds. A missing tool fails the test that needs it. Some tests
+// mount small file systems and loop devices: they need root.
 package system

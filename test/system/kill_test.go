@@ -27,7 +27,7 @@ func TestKillRandomRoleAtRandomStep(t *testing.T) {
 	t.Parallel()
 	rng := random(t)
 	steps := agentSteps(t)
-	for n := range rounds(t, 1) {
+	for n := range rounds(t) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			k := &killer{rig: build(t, demo.Options{Churn: 2}), rng: rng, steps: steps}
 			k.thereAndBack()

@@ -56,18 +56,19 @@ func random(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, seed))
 }
 
-// rounds is how often a loop runs: HOMEWARD_CASES, or a few.
-func rounds(t *testing.T, few int) int {
+// rounds is how often a random story is played: once, or a twentieth of
+// HOMEWARD_CASES, for a round of processes takes as long as many in memory.
+func rounds(t *testing.T) int {
 	t.Helper()
 	s := os.Getenv("HOMEWARD_CASES")
 	if s == "" {
-		return few
+		return 1
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 {
 		t.Fatalf("HOMEWARD_CASES: give a number of 1 or more, not %q", s)
 	}
-	return n
+	return (n + 19) / 20
 }
 
 // need fails the test where a tool is missing.
