@@ -40,13 +40,15 @@ type session struct {
 	mu          sync.Mutex
 	outstanding []*cutting // in order
 	acked       homeward.Position
-	progressed  bool          // something was acknowledged
-	news        chan struct{} // one in it when acked changed
+	sent        []homeward.Position // and not applied, in order; at most maxPending
+	reached     homeward.Position   // where it began, or the last it sent that is applied
+	progressed  bool                // something was acknowledged
+	news        chan struct{}       // one in it when acked changed
 }
 
 func (l *leg) newSession(tip homeward.Position, incarnation homeward.ID) *session {
 	s := &session{leg: l, incarnation: incarnation, queue: make(chan *cutting, maxCuts), slots: make(chan struct{}, maxCuts),
-		acked: tip, news: make(chan struct{}, 1)}
+		acked: tip, reached: tip, news: make(chan struct{}, 1)}
 	s.packer = &packer{leg: l, tip: tip, buffers: newBuffers(), send: s.send, read: make([]byte, readBlocks*homeward.BlockSize)}
 	return s
 }
@@ -112,6 +114,7 @@ func (s *session) send(ctx context.Context, p *parcel) error {
 	}
 	s.leg.fault("admitted")
 	s.mu.Lock()
+	s.sent = append(s.sent, p.position)
 	p.cut.unacked++
 	p.cut.final = p.position
 	s.mu.Unlock()
@@ -224,9 +227,25 @@ func (s *session) spool(c *cutting) error {
 	return s.settle()
 }
 
-// apply counts that the replica stands at p.
+// apply counts that the replica stands at p. Beyond where the session began only
+// what it sent counts: the chain also knows attempts given up before, and one may
+// arrive yet by way of a hop that still had it. It holds other content than the
+// cuts of this session that have its sequence.
 func (s *session) apply(p homeward.Position) error {
-	news, known := s.leg.chain.advance(p)
+	s.mu.Lock()
+	news, known := false, false
+	i := slices.Index(s.sent, p)
+	if i >= 0 || p.Sequence <= s.reached.Sequence {
+		news, known = s.leg.chain.advance(p)
+	}
+	if i >= 0 {
+		s.sent = slices.Delete(s.sent, 0, i+1)
+		s.reached, s.progressed = p, true
+		if p.Sequence > s.acked.Sequence { // its acknowledgement is on the way
+			s.acked = p
+		}
+	}
+	s.mu.Unlock()
 	if !known {
 		return homeward.Errorf("follow replica", homeward.Conflict, string(s.leg.id), "",
 			"unexpected position: %w", &homeward.PositionError{True: p})
@@ -235,12 +254,6 @@ func (s *session) apply(p homeward.Position) error {
 		return nil
 	}
 	s.leg.fault("applied")
-	s.mu.Lock()
-	s.progressed = true
-	if p.Sequence > s.acked.Sequence { // its acknowledgement is on the way
-		s.acked = p
-	}
-	s.mu.Unlock()
 	return s.settle()
 }
 
@@ -248,8 +261,7 @@ func (s *session) apply(p homeward.Position) error {
 func (s *session) settle() error {
 	s.settling.Lock()
 	defer s.settling.Unlock()
-	applied, _ := s.leg.chain.stands()
-	for c := s.takeApplied(applied); c != nil; c = s.takeApplied(applied) {
+	for c := s.takeApplied(); c != nil; c = s.takeApplied() {
 		if !c.whole {
 			s.leg.release(c)
 		}
@@ -289,9 +301,9 @@ func (s *session) drained() <-chan struct{} {
 	return s.outstanding[len(s.outstanding)-1].gone
 }
 
-// takeApplied removes the oldest outstanding cut if it is spooled and ends at
-// applied or before.
-func (s *session) takeApplied(applied homeward.Position) *cutting {
+// takeApplied removes the oldest outstanding cut if it is spooled and the replica
+// has reached its end.
+func (s *session) takeApplied() *cutting {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.outstanding) == 0 {
@@ -303,7 +315,7 @@ func (s *session) takeApplied(applied homeward.Position) *cutting {
 	default:
 		return nil
 	}
-	if c.final.Sequence > applied.Sequence {
+	if c.final.Sequence > s.reached.Sequence {
 		return nil
 	}
 	c.ended = true
