@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -128,15 +129,20 @@ func (st *Stage) identity(r pki.Role, name string) (*pki.Identity, error) {
 	return pki.LoadIdentity(durable.OS(), dir)
 }
 
-// port finds a free one. Another program could take it before the role does; the
-// role then says so and the demo ends.
+// port finds a free one, below those that the kernel gives to outgoing
+// connections: it must still be free when a killed role is started again. Another
+// program could take it before the role does; the role then says so.
 func (st *Stage) port() int {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0
+	const first, count = 20_000, 12_000
+	for range 100 {
+		port := first + rand.IntN(count)
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			_ = ln.Close() // nothing was accepted
+			return port
+		}
 	}
-	defer func() { _ = ln.Close() }() // nothing was accepted
-	return ln.Addr().(*net.TCPAddr).Port
+	return 0 // any; peers will not find the role again after a restart
 }
 
 func (st *Stage) newPlace(name string) (*Place, error) {
