@@ -107,9 +107,11 @@ func (l *leg) cutHeld(ctx context.Context, token homeward.ID) (*cutting, error) 
 		<-s.slots
 		return nil, homeward.Wrap(cut.Err(), "cut held", string(l.id))
 	}
-	l.holds.cut = c
 	l.cutMade(c)
-	s.enqueue(c)
+	if err := s.enqueue(c); err != nil {
+		return nil, homeward.Errorf("cut held", homeward.Unavailable, string(l.id), "hold all members again", "replication was interrupted: %w", err)
+	}
+	l.holds.cut = c
 	return c, nil
 }
 

@@ -125,11 +125,11 @@ func (s *session) cutNow(ctx context.Context, p *pace, lease *lease) (kept bool,
 		p.marked = p.last
 	}
 	l.cutMade(c)
-	s.enqueue(c)
+	err = s.enqueue(c)
 	if w != nil {
 		w.grant(c)
 	}
-	return true, nil
+	return true, err
 }
 
 // tooLarge reports whether the guest would overwrite more of c than can be kept

@@ -39,6 +39,7 @@ type session struct {
 
 	mu          sync.Mutex
 	outstanding []*cutting // in order
+	over        bool       // run has given up what was outstanding
 	acked       homeward.Position
 	sent        []homeward.Position // and not applied, in order; at most maxPending
 	reached     homeward.Position   // where it began, or the last it sent that is applied
@@ -63,6 +64,7 @@ func (s *session) run(ctx context.Context) error {
 	err := g.Wait()
 	s.mu.Lock()
 	left := slices.Clone(s.outstanding)
+	s.over = true
 	s.mu.Unlock()
 	for _, c := range left {
 		err = errors.Join(err, s.giveUp(c))
@@ -70,12 +72,18 @@ func (s *session) run(ctx context.Context) error {
 	return err
 }
 
-// enqueue takes a cut made with the turn and a slot.
-func (s *session) enqueue(c *cutting) {
+// enqueue takes a cut made with the turn and a slot. A session that is over gives
+// it up instead and says so: a group's cut may come that late.
+func (s *session) enqueue(c *cutting) error {
 	s.mu.Lock()
 	s.outstanding = append(s.outstanding, c)
+	over := s.over
 	s.mu.Unlock()
+	if over {
+		return errors.Join(errGivenUp, s.giveUp(c))
+	}
 	s.queue <- c
+	return nil
 }
 
 func (s *session) packLoop(ctx context.Context) error {
