@@ -45,7 +45,7 @@ func dial(ctx context.Context, o *ClientOptions, uri URI) (net.Conn, *inbox, rem
 	if err != nil {
 		return nil, nil, remoteExport{}, unreachable(uri, "connect", err)
 	}
-	keepAlive(raw)
+	tune(raw)
 	// Ends the handshake when ctx does, also in the middle of a read.
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	j := &join{o: o, uri: uri, conn: raw, in: newInbox(raw)}

@@ -206,7 +206,7 @@ func (s *Server) accept(conn net.Conn) {
 
 // converse runs one connection from the greeting to its end.
 func (s *Server) converse(raw net.Conn) error {
-	keepAlive(raw)
+	tune(raw)
 	if err := raw.SetDeadline(time.Now().Add(s.o.HandshakeTimeout)); err != nil {
 		return homeward.Errorf("greet", homeward.Unavailable, "", "", "set deadline: %w", err)
 	}
@@ -219,13 +219,21 @@ func (s *Server) converse(raw net.Conn) error {
 	return sess.run()
 }
 
-// keepAlive finds out within half a minute that the machine at the other end is
-// gone, so that an exclusive export becomes free again.
-func keepAlive(conn net.Conn) {
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		// Not fatal: without it a dead client is found when it is written to.
-		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3})
-		_ = tcp.SetNoDelay(true)
+// sendBuffer is how much a unix socket may hold of what its peer has not taken yet,
+// so that a peer that takes a megabyte in small pieces does not wake us for each.
+const sendBuffer = 1 << 20
+
+// tune fits the socket to the work. None of it is fatal: without it a dead client
+// is found when it is written to, and large reads cost more switches.
+func tune(conn net.Conn) {
+	switch c := conn.(type) {
+	case *net.UnixConn:
+		_ = c.SetWriteBuffer(sendBuffer)
+	case *net.TCPConn:
+		// Finds out within half a minute that the machine at the other end is gone, so
+		// that an exclusive export becomes free again.
+		_ = c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3})
+		_ = c.SetNoDelay(true)
 	}
 }
 
