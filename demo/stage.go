@@ -229,7 +229,18 @@ func (st *Stage) Restart(ctx context.Context, prog *Program) error {
 	if err := prog.Start(ctx, st.o.Executable); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-prog.Ended(): // it will not dial in
+			cancel()
+		case <-ctx.Done():
+		}
+	})
 	_, err := st.hub.Wait(ctx, prog.Name)
+	cancel()
+	watch.Wait()
 	return err
 }
 
