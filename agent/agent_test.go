@@ -7,10 +7,12 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/block"
 	"github.com/homeward-dr/homeward/nbd"
 	"github.com/homeward-dr/homeward/ship/shiptest"
 )
@@ -123,6 +125,37 @@ func TestDrain(t *testing.T) {
 	}
 	if n := g.checkPrefix(t, r.target.Content("web01")); n != 100 {
 		t.Errorf("the replica ends with write %d", n)
+	}
+}
+
+// Blocks that are marked just after the last cut travel with one more.
+func TestDrain_markedMeanwhile(t *testing.T) {
+	r := newRig(t)
+	r.request.Policy.MinInterval = time.Minute // no cut but those asked for
+	block7 := block.NewMap(block.BlocksOf(diskSizes[0]))
+	block7.Set(7, 1)
+	data, err := block7.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark := homeward.MarkRequest{Item: "web01", Generation: r.request.Generation, Disks: []homeward.DiskChanges{{Disk: "disk-0", Changed: data}}}
+	var armed atomic.Bool
+	r.cfg.Fault = func(point string) {
+		if point == "cut" && armed.CompareAndSwap(true, false) {
+			if _, err := r.agent.MarkChanged(context.Background(), mark); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	r.start()
+	r.cut()
+	armed.Store(true)
+	rep, err := r.agent.Drain(t.Context(), homeward.DrainRequest{Item: "web01", Stopped: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := r.changes().Disks[0].ChangedBytes; n != 0 {
+		t.Errorf("%d bytes are changed after a drain to %v", n, rep.Position)
 	}
 }
 

@@ -172,6 +172,19 @@ func (b *bitmap) clear() {
 	}
 }
 
+func (b *bitmap) empty() bool {
+	for p := range b.pages {
+		if pg := b.pages[p].Load(); pg != nil {
+			for i := range pg {
+				if atomic.LoadUint64(&pg[i]) != 0 {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
+
 func (b *bitmap) count() (n int64) {
 	for p := range b.pages {
 		if pg := b.pages[p].Load(); pg != nil {

@@ -92,6 +92,31 @@ func TestGenerations(t *testing.T) {
 	wantRuns(t, "active after Reship", r.cut(CutOptions{}).Map(0), block.Run{Start: 9, Count: 1})
 }
 
+// Cuts without blocks, as a guest at rest makes them, keep no blocks of others dirty.
+func TestGenerations_emptyCuts(t *testing.T) {
+	r := newRig(t, 1<<20)
+	var cuts []*Cut
+	for i := range int64(2) {
+		r.fill(0, i, 1, 'x')
+		for range 2 { // every other one is empty
+			c := r.cut(CutOptions{})
+			r.must(c.Spooled())
+			cuts = append(cuts, c)
+		}
+	}
+	r.must(cuts[0].Applied())
+	r.must(cuts[1].Applied())
+	wantRuns(t, "dirty after the first", r.Dirty(0), block.Run{Start: 1, Count: 1})
+	r.must(cuts[2].Applied())
+	wantRuns(t, "dirty after all with blocks", r.Dirty(0))
+	r.must(cuts[3].Applied())
+	c := r.cut(CutOptions{})
+	r.must(c.Spooled())
+	if err := c.Demote(); !errors.Is(err, ErrReleased) {
+		t.Errorf("demoting a spooled cut: %v", err)
+	}
+}
+
 func TestHandover(t *testing.T) {
 	r := newRig(t, 1<<20)
 	r.fill(0, 3, 1, 'x')

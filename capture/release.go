@@ -44,16 +44,23 @@ func (m *Machine) spooled(c *Cut) error {
 		return nil
 	}
 	c.state = cutSpooled
+	empty := c.empty()
+	if empty { // nothing of it waits to be applied, nor may the blocks of cuts before it wait for that
+		c.state = cutApplied
+	}
 	close(c.over)
 	c.mu.Unlock()
 	m.frozen.CompareAndSwap(c, nil)
-	if !m.older.used {
+	switch {
+	case empty:
+		m.close(func(*disk) {})
+	case !m.older.used:
 		m.older.add(c)
 		m.close(func(d *disk) { d.frozen, d.older = d.older, d.frozen })
-	} else if !m.newer.used {
+	case !m.newer.used:
 		m.newer.add(c)
 		m.close(func(d *disk) { d.frozen, d.newer = d.newer, d.frozen })
-	} else {
+	default:
 		m.newer.add(c)
 		for _, d := range m.disks {
 			d.newer.or(d.frozen) // only m.release moves them
@@ -64,10 +71,22 @@ func (m *Machine) spooled(c *Cut) error {
 	return nil
 }
 
+// empty reports whether the cut froze no changed block. The caller holds c.mu and
+// knows that the cut is frozen.
+func (c *Cut) empty() bool {
+	for _, b := range c.frozen {
+		if !b.empty() {
+			return false
+		}
+	}
+	return true
+}
+
 // Applied is the second step: the other copy acknowledged a position that covers
 // the cut. Its bits leave the maps as soon as all cuts of its generation are
 // applied and the disks were flushed since (I-4); Applied flushes them if the
-// guest did not. Cuts are applied in order: Conflict otherwise. When a flush fails
+// guest did not. Cuts are applied in order: Conflict otherwise. One without blocks
+// is in no generation: that it is applied changes nothing. When a flush fails
 // the cut counts as applied, its bits stay, and the error says so.
 func (c *Cut) Applied() error {
 	m := c.m
