@@ -16,9 +16,9 @@ import (
 // the first block is overwritten, the blocks are durable before the position
 // record, and the record is the commit. The caller holds the turn.
 func (it intake) apply(ctx context.Context, r *received, st state) error {
-	next := st.tip.next(r.position, r.trailer.Mark, *r.header.Machine)
+	next := st.tip.next(st.replica.chain.Next(), r.position, r.trailer.Mark, *r.header.Machine)
 	next.AppliedBytes += r.trailer.PlainBytes
-	seg, err := it.journalWithRoom(ctx, r, st)
+	seg, err := it.journalWithRoom(ctx, r, st, next.Boundary)
 	if err != nil {
 		// Nothing is overwritten yet: the same delta may be tried again.
 		err = homeward.Wrap(err, "keep undo", it.subject())
@@ -39,18 +39,18 @@ func (it intake) apply(ctx context.Context, r *received, st state) error {
 
 // journalWithRoom writes the undo; when the volume turns out to be full it makes
 // room as the space rules allow, once.
-func (it intake) journalWithRoom(ctx context.Context, r *received, st state) (*history.Segment, error) {
+func (it intake) journalWithRoom(ctx context.Context, r *received, st state, next uint64) (*history.Segment, error) {
 	if err := (room{it.item}).makeRoom(ctx, r.trailer.PlainBytes); err != nil {
 		return nil, err
 	}
-	seg, err := st.replica.journal(ctx, r, st.tip)
+	seg, err := st.replica.journal(ctx, r, st.tip, next)
 	if homeward.KindOf(err) != homeward.NoSpace {
 		return seg, err
 	}
 	if (room{it.item}).prune(ctx, r.trailer.PlainBytes) == 0 {
 		return nil, room{it.item}.noRoom(err)
 	}
-	seg, err = st.replica.journal(ctx, r, st.tip)
+	seg, err = st.replica.journal(ctx, r, st.tip, next)
 	if homeward.KindOf(err) == homeward.NoSpace {
 		err = room{it.item}.noRoom(err)
 	}
@@ -59,8 +59,8 @@ func (it intake) journalWithRoom(ctx context.Context, r *received, st state) (*h
 
 // journal writes the old content of the blocks of a delta as the undo from the
 // next boundary back to the tip.
-func (rp *replica) journal(ctx context.Context, r *received, t tip) (*history.Segment, error) {
-	w, err := rp.chain.Create(history.Span{Newer: t.Boundary + 1, Older: t.Boundary, At: t.At}, delta.Header{
+func (rp *replica) journal(ctx context.Context, r *received, t tip, next uint64) (*history.Segment, error) {
+	w, err := rp.chain.Create(history.Span{Newer: next, Older: t.Boundary, At: t.At}, delta.Header{
 		Item: r.item, Disks: r.header.Disks, Follows: r.position, To: t.Position, Machine: &t.Machine,
 	})
 	if err != nil {

@@ -162,20 +162,22 @@ func (it preparer) finishPrepare(ctx context.Context) error {
 	st := it.state()
 	it.quiet()
 	defer it.thinning.Unlock()
-	if err := st.replica.chain.DropNewer(st.tip.Boundary); err != nil {
+	err := st.replica.chain.DropNewer(st.tip.Boundary)
+	if err != nil {
 		return homeward.Wrap(err, op, it.subject())
 	}
-	next := st.tip.next(st.Leg.Base, st.Leg.Mark, st.Leg.Machine)
+	next := st.tip.next(st.replica.chain.Next(), st.Leg.Base, st.Leg.Mark, st.Leg.Machine)
 	next.AppliedBytes = 0
-	if st.Leg.Fresh {
-		if err := st.replica.chain.DropOlder(st.tip.Boundary); err != nil {
-			return homeward.Wrap(err, op, it.subject())
-		}
-	}
 	if st.tip.Boundary > 0 && !st.Leg.Fresh {
-		if err := st.replica.join(ctx, st, next); err != nil {
-			return homeward.Wrap(err, op, it.subject())
-		}
+		err = st.replica.join(ctx, st, next)
+	} else {
+		err = st.replica.chain.Restart(next.Boundary)
+	}
+	if err == nil { // an attempt that was cut off may have pinned another number
+		err = it.pins.remove(func(n pin) bool { return n.Position == next.Position && n.Boundary != next.Boundary })
+	}
+	if err != nil {
+		return homeward.Wrap(err, op, it.subject())
 	}
 	if st.Leg.Branch != "" {
 		if err := it.pins.add(pin{Boundary: next.Boundary, Position: next.Position, Name: branchPin + st.Leg.Branch}); err != nil {
@@ -186,7 +188,7 @@ func (it preparer) finishPrepare(ctx context.Context) error {
 		return it.fail(op, err)
 	}
 	st.replica.chain.SetLast(nil)
-	err := st.replica.past.close()
+	err = st.replica.past.close()
 	st.replica.past = nil
 	it.change(func() { it.tip = next })
 	if err == nil {

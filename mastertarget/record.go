@@ -33,7 +33,7 @@ type ReplicaState = homeward.ReplicaState
 type leg struct {
 	Generation homeward.Generation `json:"generation"`
 	Base       homeward.Position   `json:"base"`
-	Boundary   uint64              `json:"boundary"` // of the base
+	Boundary   uint64              `json:"boundary"` // beyond the tip as long as the base is no boundary of the chain
 	Mark       homeward.Mark       `json:"mark"`     // of the base
 	Machine    homeward.Machine    `json:"machine"`
 	Disks      []string            `json:"disks"`

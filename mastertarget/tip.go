@@ -83,9 +83,9 @@ func (c *tipCell) store(t tip) error {
 
 func (c *tipCell) close() error { return c.cell.Close() }
 
-// next is the tip one step further.
-func (t tip) next(p homeward.Position, mark homeward.Mark, machine homeward.Machine) tip {
-	n := tip{Boundary: t.Boundary + 1, Position: p, Mark: mark, Machine: machine, AppliedBytes: t.AppliedBytes}
+// next is the tip one step further, at a boundary that the chain has numbered.
+func (t tip) next(boundary uint64, p homeward.Position, mark homeward.Mark, machine homeward.Machine) tip {
+	n := tip{Boundary: boundary, Position: p, Mark: mark, Machine: machine, AppliedBytes: t.AppliedBytes}
 	n.At = clamp(mark.At, t.At)
 	n.Recent = append(slices.Clone(t.Recent), t.Position)
 	if over := len(n.Recent) - maxRecent; over > 0 {

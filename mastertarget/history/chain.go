@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/block"
 	"github.com/homeward-dr/homeward/durable"
 )
@@ -33,6 +34,8 @@ type Chain struct {
 
 	mu       sync.Mutex
 	segments []*Segment // oldest first, adjacent; the slice is replaced, never changed
+	newest   uint64     // the boundary behind the newest segment
+	highest  uint64     // the highest number a boundary had in this directory
 	last     Layer      // behind the newest segment; see SetLast
 }
 
@@ -59,12 +62,30 @@ func (c *Chain) SetLast(l Layer) {
 	c.last = l
 }
 
+// Next is the number for the next boundary. None is given twice, also when the
+// replica was taken back and the boundaries that had them are gone: a file of
+// theirs may still be read.
+func (c *Chain) Next() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.highest + 1
+}
+
 // Publish makes s the newest segment. It must be adjacent, and it must be called
 // before the first of its blocks is overwritten in the replica.
 func (c *Chain) Publish(s *Segment) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.segments = append(slices.Clone(c.segments), s)
+	c.newest, c.highest = s.Newer, max(c.highest, s.Newer)
+}
+
+// Restart drops every segment, held or not: the replica holds something else from
+// now on, a boundary of that number, to which nothing older connects.
+func (c *Chain) Restart(boundary uint64) error {
+	c.mu.Lock()
+	c.newest, c.highest = boundary, max(c.highest, boundary)
+	return c.drop(func(*Segment) bool { return true })
 }
 
 // DropOlder removes every segment that ends at the boundary or before it, as far
@@ -83,6 +104,7 @@ func (c *Chain) DropOlder(boundary uint64) error {
 // replica is at the boundary by other means. No Merge may be running.
 func (c *Chain) DropNewer(boundary uint64) error {
 	c.mu.Lock()
+	c.newest = min(c.newest, boundary)
 	return c.drop(func(s *Segment) bool { return s.Older >= boundary })
 }
 
@@ -127,19 +149,25 @@ func (c *Chain) remove(segments []*Segment) error {
 }
 
 // acquire gives the layers between boundary at and the replica, the one next to
-// the boundary first. Of two that hold a block, the first is right.
-func (c *Chain) acquire(at uint64) (segments []*Segment, last Layer) {
+// the boundary first. Of two that hold a block, the first is right. A boundary
+// that the chain does not reach is Corrupt: what newer segments hold would be
+// another state's content.
+func (c *Chain) acquire(at uint64) (segments []*Segment, last Layer, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	i := slices.IndexFunc(c.segments, func(s *Segment) bool { return s.Older >= at })
-	if i < 0 {
-		return nil, c.last
+	i := slices.IndexFunc(c.segments, func(s *Segment) bool { return s.Older == at })
+	switch {
+	case i < 0 && at == c.newest:
+		return nil, c.last, nil
+	case i < 0:
+		return nil, nil, homeward.Errorf("read history", homeward.Corrupt, c.dir,
+			"choose a newer point, or restore the damaged file from a copy", "no chain of segments leads to boundary %d", at)
 	}
 	segments = c.segments[i:]
 	for _, s := range segments {
 		s.users++
 	}
-	return segments, c.last
+	return segments, c.last, nil
 }
 
 func (c *Chain) release(segments []*Segment) {

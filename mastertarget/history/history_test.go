@@ -88,9 +88,10 @@ func (l *line) step(rng *rand.Rand) {
 		m.Set(start, min(1+rng.Int64N(30), blocks-start))
 	}
 	machine := homeward.Machine{Item: "i", Disks: []homeward.Disk{{ID: "d", Size: l.disk.Size()}}, Name: fmt.Sprint(l.tip)}
-	w, err := l.chain.Create(history.Span{Newer: l.tip + 1, Older: l.tip, At: time.Unix(int64(l.tip), 0)}, delta.Header{
+	next := l.chain.Next()
+	w, err := l.chain.Create(history.Span{Newer: next, Older: l.tip, At: time.Unix(int64(l.tip), 0)}, delta.Header{
 		Item: "i", Disks: []delta.DiskInfo{{ID: "d", Size: l.disk.Size()}},
-		Follows: position(l.tip + 1), To: position(l.tip), Machine: &machine})
+		Follows: position(next), To: position(l.tip), Machine: &machine})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -113,7 +114,7 @@ func (l *line) step(rng *rand.Rand) {
 		}
 		_, _ = l.disk.WriteAt(p, run.Start*block.Size)
 	}
-	l.tip++
+	l.tip = next
 	l.remember()
 }
 
@@ -220,6 +221,108 @@ func TestLoad_TellsHotAndLostApart(t *testing.T) {
 		t.Fatalf("the chain begins at %d, want %d", got, middle.Newer)
 	}
 	l.check(rng)
+}
+
+// back takes the replica itself back to an older boundary.
+func (l *line) back(to uint64) {
+	l.t.Helper()
+	_, _ = l.disk.WriteAt(l.content[to], 0)
+	l.tip = to
+	if err := l.chain.DropNewer(to); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// What is left of steps that were taken back is no part of the chain, also when a
+// reader kept their files until a crash, with another step behind them or amid it.
+func TestChain_NumbersAreNotUsedTwice(t *testing.T) {
+	rng := powerloss.Rand(t)
+	for _, committed := range []bool{true, false} {
+		l := newLine(t)
+		for range 6 {
+			l.step(rng)
+		}
+		began := false
+		for _, start := range []int64{0, blocks - 257} { // what was overwritten may be anywhere
+			err := l.chain.Old(0, 5, start, 257, func(int64, []byte) error {
+				if !began {
+					began = true
+					l.back(5)
+					l.step(rng)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if l.tip != 8 {
+			t.Fatalf("boundary %d follows 5, from which 7 was taken back", l.tip)
+		}
+		if files, _ := l.fs.ReadDir("/undo"); len(files) != 5 {
+			t.Fatalf("%d files for the 5 segments of the chain", len(files))
+		}
+		l.check(rng)
+		// As if the reader had not ended before a crash: the files are still there.
+		for _, s := range [][2]uint64{{6, 5}, {7, 6}} {
+			l.leftOver(history.Span{Newer: s[0], Older: s[1], At: time.Unix(int64(s[1]), 0)})
+		}
+		if !committed {
+			l.tip = 5
+		}
+		if loaded := l.load(); committed != (len(loaded.Hot) == 0) || len(loaded.Lost) > 0 {
+			t.Fatalf("hot %v, lost %v", loaded.Hot, loaded.Lost)
+		}
+		if got := l.chain.Segments(); got[len(got)-1].Newer != 8 || len(got) != 5 {
+			t.Fatalf("the chain ends at %d after %d segments", got[len(got)-1].Newer, len(got))
+		}
+		l.check(rng)
+	}
+}
+
+// leftOver makes a segment file that is not of the chain.
+func (l *line) leftOver(s history.Span) {
+	l.t.Helper()
+	w, err := l.chain.Create(s, delta.Header{Item: "i", Disks: []delta.DiskInfo{{ID: "d", Size: l.disk.Size()}},
+		Follows: position(s.Newer), To: position(s.Older)})
+	if err == nil {
+		err = w.Add(0, 0, make([]byte, block.Size))
+	}
+	if err == nil {
+		_, err = w.Commit(homeward.Mark{Kind: homeward.MarkCrash, At: s.At})
+	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// A boundary that the chain does not reach is not read as a newer one.
+func TestChain_UnreachedBoundaryIsCorrupt(t *testing.T) {
+	rng := powerloss.Rand(t)
+	l := newLine(t)
+	for range 6 {
+		l.step(rng)
+	}
+	for _, at := range []uint64{2, 4} {
+		if err := l.chain.DropOlder(5); err != nil {
+			t.Fatal(err)
+		}
+		m := block.NewMap(blocks)
+		for what, err := range map[string]error{
+			"read":  l.chain.ReadAt(l.disk, 0, at, make([]byte, 512), 0),
+			"since": l.chain.Since(ctx, 0, at, m),
+		} {
+			if homeward.KindOf(err) != homeward.Corrupt {
+				t.Fatalf("%s at %d: %v", what, at, err)
+			}
+		}
+		if _, err := l.chain.Touched(0, at, 0, blocks); homeward.KindOf(err) != homeward.Corrupt {
+			t.Fatalf("touched at %d: %v", at, err)
+		}
+	}
+	if err := l.chain.Since(ctx, 0, l.tip, block.NewMap(blocks)); err != nil {
+		t.Fatalf("the tip: %v", err)
+	}
 }
 
 // A reader keeps the files it began with.

@@ -38,7 +38,10 @@ func Load(fsys durable.FS, dir string, tip uint64, files *Files, held func(bound
 	if err != nil {
 		return Loaded{}, err
 	}
-	l := Loaded{Chain: &Chain{fsys: fsys, dir: dir, files: files, held: held}}
+	l := Loaded{Chain: &Chain{fsys: fsys, dir: dir, files: files, held: held, newest: tip, highest: tip}}
+	for _, s := range spans {
+		l.Chain.highest = max(l.Chain.highest, s.Newer)
+	}
 	var chain []*Segment // newest first
 	var bad Span
 	for at, more := tip, true; more; {
@@ -89,21 +92,29 @@ func (l *Loaded) sortOut(spans []Span, bad Span, tip uint64) error {
 	return l.joinHot(tip)
 }
 
-// joinHot adopts the hot segments that follow the tip one after the other. One
-// with a gap before it is what a drop of newer segments left over, which is begun
-// only when the replica is at the tip: it goes too.
+// joinHot adopts the hot segments that follow the tip one after the other; of two
+// that do, the one with the highest number is of the step that did not finish, for
+// numbers are not given twice. The others are what a drop of newer segments left
+// over, which is begun only when the replica is at the tip: they go.
 func (l *Loaded) joinHot(tip uint64) error {
 	c := l.Chain
-	slices.SortFunc(l.Hot, func(a, b *Segment) int { return cmp.Compare(a.Older, b.Older) })
-	n := 0
-	for n < len(l.Hot) && l.Hot[n].Older == tip {
-		tip = l.Hot[n].Newer
-		n++
+	slices.SortFunc(l.Hot, func(a, b *Segment) int { return cmp.Compare(b.Newer, a.Newer) })
+	var hot, gone []*Segment
+	for c.newest = tip; ; c.newest = hot[len(hot)-1].Newer {
+		i := slices.IndexFunc(l.Hot, func(s *Segment) bool { return s.Older == c.newest })
+		if i < 0 {
+			break
+		}
+		hot = append(hot, l.Hot[i])
 	}
-	err := c.remove(l.Hot[n:])
-	l.Hot = l.Hot[:n]
-	c.segments = append(c.segments, l.Hot...)
-	return err
+	for _, s := range l.Hot {
+		if !slices.Contains(hot, s) {
+			gone = append(gone, s)
+		}
+	}
+	l.Hot = hot
+	c.segments = append(c.segments, hot...)
+	return c.remove(gone)
 }
 
 func damage(path string, err error) string {

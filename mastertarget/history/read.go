@@ -49,7 +49,10 @@ func (c *Chain) readWindow(replica block.Disk, disk int, at uint64, p []byte, of
 // [start, start+count) that have been overwritten since, in no order; data is
 // valid during the call. count is at most 257 (1 MiB, not aligned).
 func (c *Chain) Old(disk int, at uint64, start, count int64, fn func(start int64, data []byte) error) error {
-	segments, last := c.acquire(at)
+	segments, last, err := c.acquire(at)
+	if err != nil {
+		return err
+	}
 	defer c.release(segments)
 	w := wanted{start: start, left: count, fn: fn}
 	for _, s := range segments {
@@ -109,7 +112,10 @@ func (w *wanted) ask(l Layer, disk int, count int64) error {
 // Since ORs into m the blocks of a disk overwritten since a boundary: every block
 // in which the replica may differ from it.
 func (c *Chain) Since(ctx context.Context, disk int, at uint64, m *block.Map) error {
-	segments, last := c.acquire(at)
+	segments, last, err := c.acquire(at)
+	if err != nil {
+		return err
+	}
 	defer c.release(segments)
 	for _, s := range segments {
 		if err := ctx.Err(); err != nil {
@@ -128,7 +134,10 @@ func (c *Chain) Since(ctx context.Context, disk int, at uint64, m *block.Map) er
 // Touched is which blocks of a range were overwritten since a boundary; block
 // start is number 0 of the map.
 func (c *Chain) Touched(disk int, at uint64, start, count int64) (*block.Map, error) {
-	segments, last := c.acquire(at)
+	segments, last, err := c.acquire(at)
+	if err != nil {
+		return nil, err
+	}
 	defer c.release(segments)
 	m := block.NewMap(count)
 	for _, s := range segments {
