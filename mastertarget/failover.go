@@ -52,6 +52,11 @@ func (it takeover) failOver(ctx context.Context, req homeward.FailOverRequest) (
 	if err := it.recordFailOver(ctx, op, req.Generation, p.boundary, st); err != nil {
 		return homeward.View{}, err
 	}
+	if st.fault != nil { // of the point before perhaps, which is not the one that runs any more
+		if err := it.reopen(ctx); err != nil {
+			return homeward.View{}, homeward.Wrap(err, op, it.subject())
+		}
+	}
 	return it.servedFailOver(ctx, op)
 }
 
@@ -169,6 +174,7 @@ func (it takeover) cancelFailOver(ctx context.Context, g homeward.Generation) er
 		r.State, r.FailOver = homeward.ReplicaReplicating, nil
 	})
 	if err == nil {
+		it.mend(ctx) // a view that could not be served is no fault any more
 		err = it.sweep()
 	}
 	return err

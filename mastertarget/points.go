@@ -77,7 +77,7 @@ func (it *item) tipAt(st state, boundary uint64) (tip, error) {
 	if boundary == st.tip.Boundary {
 		return st.tip, nil
 	}
-	s, err := segmentAt(st.replica.chain, boundary)
+	s, err := st.replica.segmentAt(boundary)
 	if err != nil {
 		return tip{}, err
 	}
@@ -85,11 +85,16 @@ func (it *item) tipAt(st state, boundary uint64) (tip, error) {
 	return tip{Boundary: s.Older, Position: s.Position, Mark: s.Mark, At: s.At, Machine: m}, err
 }
 
-func segmentAt(c *history.Chain, boundary uint64) (*history.Segment, error) {
-	for _, s := range c.Segments() {
+// segmentAt is the segment whose older end is a boundary.
+func (r *replica) segmentAt(boundary uint64) (*history.Segment, error) {
+	for _, s := range r.chain.Segments() {
 		if s.Older == boundary {
 			return s, nil
 		}
+	}
+	if len(r.lost) > 0 {
+		return nil, homeward.Errorf("find point", homeward.Corrupt, "",
+			"choose a newer point, or restore the file from a copy", "the history that leads to it is damaged: %s", r.lost[0])
 	}
 	return nil, homeward.Errorf("find point", homeward.NotFound, "", "list the points again", "the point was thinned away")
 }

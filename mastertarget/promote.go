@@ -51,6 +51,9 @@ func (it promoter) promote(ctx context.Context, g homeward.Generation) error {
 	if err := it.fence.check(op, g); err != nil {
 		return err
 	}
+	if st.State != homeward.ReplicaPromoted && st.fault != nil {
+		return st.fault // what runs is not served, or the chain cannot tell what it rests on
+	}
 	switch st.State {
 	case homeward.ReplicaPromoted:
 		return nil
@@ -147,12 +150,8 @@ func (it promoter) runPromotion(ctx context.Context, p *promotion) error {
 	total := int64(0)
 	for i, d := range disks {
 		after[i] = block.NewMap(block.BlocksOf(st.replica.disks[i].Size()))
-		for _, s := range st.replica.chain.Segments() {
-			if s.Older >= st.FailOver.Tip.Boundary {
-				if err := s.Map(i, after[i]); err != nil {
-					return err
-				}
-			}
+		if err := st.replica.chain.Since(ctx, i, st.FailOver.Tip.Boundary, after[i]); err != nil {
+			return err
 		}
 		total += d.Store().Bytes() + after[i].Count()*block.Size
 	}
@@ -311,6 +310,9 @@ func (it promoter) losePast(cause error) error {
 
 // overlays are the disks of a failed-over view.
 func overlays(v *view) (list []*overlay.Disk, err error) {
+	if v == nil {
+		return nil, homeward.Errorf("promote view", homeward.Conflict, failOverView, "mend what the item's fault names, then promote again", "the view is not served")
+	}
 	for _, d := range v.disks {
 		o, ok := d.(*overlay.Disk)
 		if !ok {
