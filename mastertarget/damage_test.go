@@ -3,6 +3,7 @@ package mastertarget_test
 import (
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/homeward-dr/homeward"
@@ -116,4 +117,32 @@ func TestRollBack_DamagedHistory(t *testing.T) {
 	if _, err := r.target.RollBack(ctx, req); kindOf(err) != homeward.Corrupt {
 		t.Fatalf("going on with the roll-back: %v", err)
 	}
+}
+
+// A manifest larger than any before needs a larger position record. When there is
+// no room for one the item stops, and goes on once there is.
+func TestPosition_NoRoomToGrow(t *testing.T) {
+	r := newRig(t)
+	r.open()
+	r.prepare()
+	r.steps(3)
+	r.machine.NVRAM = make([]byte, 100<<10)
+	body, to := r.cut(homeward.MarkCrash, r.scribble())
+	r.fs.Fail("write", "position.tmp", 1, syscall.ENOSPC)
+	if err := r.put(body, to); kindOf(err) != homeward.NoSpace {
+		t.Fatalf("no room for the position record: %v", err)
+	}
+	if rep := r.report(); rep.Fault == "" || rep.Remedy == "" {
+		t.Fatalf("fault %q, remedy %q", rep.Fault, rep.Remedy)
+	}
+	r.check()
+	req := r.request()
+	req.Base = homeward.Position{}.Base(r.gen)
+	must(r.target.Prepare(ctx, req))(t)
+	if err := r.put(body, to); err != nil {
+		t.Fatal(err)
+	}
+	r.check()
+	r.crash(false)
+	r.check()
 }

@@ -70,11 +70,13 @@ func (c *tipCell) store(t tip) error {
 		return homeward.Errorf("store position", homeward.Internal, c.path, "", "%w", err)
 	}
 	if len(data) > c.max { // a larger machine manifest than any before
-		if err := c.cell.Close(); err != nil {
+		larger, err := durable.OpenCell(c.fsys, c.path, 2*len(data))
+		if err != nil {
 			return err
 		}
-		c.max = 2 * len(data)
-		if c.cell, err = durable.OpenCell(c.fsys, c.path, c.max); err != nil {
+		old := c.cell
+		c.cell, c.max = larger, 2*len(data)
+		if err := old.Close(); err != nil {
 			return err
 		}
 	}
