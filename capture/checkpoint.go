@@ -80,8 +80,10 @@ func createCheckpoint(fsys durable.FS, path string, instance homeward.ID, size, 
 	if err := n.Commit(); err != nil {
 		return nil, err
 	}
-	c.file, err = fsys.OpenFile(path, os.O_RDWR, 0o600)
-	return c, err
+	if c.file, err = fsys.OpenFile(path, os.O_RDWR, 0o600); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // openCheckpoint adds the bits of a file to maps. A page that was torn while it was

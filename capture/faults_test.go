@@ -378,3 +378,22 @@ func TestDamagedLiveMap(t *testing.T) {
 		})
 	}
 }
+
+// A file that was made and cannot be opened, and a stamp that cannot be written:
+// Open says so and leaves nothing behind.
+func TestFaultsAtStart_madeNotOpened(t *testing.T) {
+	for _, file := range []string{"disk-0.map", "disk-0.hot"} {
+		t.Run(file, func(t *testing.T) {
+			r := newRig(t, powerDisk)
+			r.kill()
+			r.fs = powerloss.New()
+			r.fs.Fail(powerloss.OpOpen, file, 0, syscall.EIO)
+			r.fs.Fail(powerloss.OpRename, "*stamp*", 2, syscall.EIO)
+			if err := r.tryOpen(); homeward.KindOf(err) != homeward.IO {
+				t.Errorf("opened: %v", err)
+			}
+			r.fs.Heal()
+			r.open()
+		})
+	}
+}

@@ -44,8 +44,10 @@ func createHotLog(fsys durable.FS, path string, instance homeward.ID) (*hotLog, 
 	if err := n.Commit(); err != nil {
 		return nil, err
 	}
-	h.file, err = fsys.OpenFile(path, os.O_RDWR, 0o600)
-	return h, err
+	if h.file, err = fsys.OpenFile(path, os.O_RDWR, 0o600); err != nil {
+		return nil, err
+	}
+	return h, nil
 }
 
 // openHotLog returns the log and the extents in it.

@@ -55,7 +55,7 @@ func (it *Item) compareSuspects(ctx context.Context, set *differences, tell func
 	for i := range set.disks {
 		d := &set.disks[i]
 		suspect := d.suspect.Clone()
-		suspect.AndNot(d.union()) // those travel anyway
+		suspect.AndNot(d.travels)
 		if suspect.Count() == 0 {
 			continue
 		}

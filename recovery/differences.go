@@ -22,6 +22,7 @@ type diskDifferences struct {
 	undone  *block.Map // the running side got after the point and gave up
 	since   *block.Map // the running side wrote since the point
 	suspect *block.Map // any of them, not known exactly
+	travels *block.Map // in the running side's map when it was asked last
 	reasons []string
 }
 
@@ -100,6 +101,17 @@ func (s *differences) add(c homeward.Changes, into func(*diskDifferences) *block
 		d.reasons = append(d.reasons, dc.Reasons...)
 	}
 	return nil
+}
+
+// refresh takes over what the running side says now. What was known to differ and
+// is not in its map any more has travelled; written and suspect since, it has to
+// be compared like everything that does not travel.
+func (s *differences) refresh(now homeward.Changes) error {
+	for i := range s.disks {
+		d := &s.disks[i]
+		d.travels = block.NewMap(d.disk.Blocks())
+	}
+	return s.add(now, func(d *diskDifferences) *block.Map { return d.travels })
 }
 
 func (s *differences) byID(id homeward.DiskID) *diskDifferences {

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/homeward-dr/homeward"
-	"github.com/homeward-dr/homeward/block"
 )
 
 // Resync makes a protected item's map whole again after the running side could not
@@ -48,7 +47,7 @@ func (it *Item) makeWhole(ctx context.Context, set *differences, before int64, t
 	for range comparisons {
 		now, err := it.Running.Agent.Changes(ctx, homeward.ItemRequest{Item: it.ID()})
 		if err == nil {
-			err = set.add(now, func(d *diskDifferences) *block.Map { return d.since })
+			err = set.refresh(now)
 		}
 		if err != nil {
 			return fullReads, err

@@ -24,6 +24,9 @@ func (k *walker) write() {
 // cut makes a point and looks whether it holds everything that was answered before.
 func (k *walker) cut() {
 	k.do("cut", func(ctx context.Context) error {
+		if err := k.settle(ctx); err != nil { // a power loss took a machine back: it has to see to what
+			return err
+		}
 		from := k.w.Clock.Tick()
 		report, err := k.it.Running.Agent.Cut(ctx, homeward.CutRequest{Item: k.it.ID(), Kind: homeward.MarkCrash})
 		if err != nil {
@@ -50,6 +53,9 @@ func (k *walker) pointWithin(ctx context.Context, at homeward.Position, from, to
 // cutGroup makes a point of all machines at one instant.
 func (k *walker) cutGroup() {
 	k.do("cut group", func(ctx context.Context) error {
+		if err := k.settle(ctx); err != nil {
+			return err
+		}
 		for _, it := range k.w.Items { // a leg that has just begun has to catch up first
 			if _, err := it.Running.Agent.Cut(ctx, homeward.CutRequest{Item: it.ID(), Kind: homeward.MarkCrash}); err != nil {
 				return err
@@ -165,7 +171,6 @@ func (k *walker) failBack() {
 	var at homeward.Position
 	k.do("choose a point", func(ctx context.Context) (err error) { at, err = k.point(ctx); return err })
 	site := k.running()
-	life := site.Hyper.Timeline(k.it.ID())
 	k.do(fmt.Sprintf("fail over as planned to %.20v", at), func(ctx context.Context) error { return k.it.FailOverPlanned(ctx, at) })
 	k.fence(site)
 	k.booted(k.it.Point.Position)
@@ -173,8 +178,7 @@ func (k *walker) failBack() {
 		return
 	}
 	// Nothing is lost: the state is that of the end of the machine's life there.
-	end := k.w.Clock.Tick()
-	if err := world.Between(end, end, life.Observe(k.w.Media(site, k.it.Machine))); err != nil {
+	if err := site.Hyper.CheckEnd(k.it.ID(), k.w.Media(site, k.it.Machine)); err != nil {
 		k.fatal("the old side's disks are not what its guest wrote: %v", err)
 	}
 	if world.Hash(k.w.Media(site, k.it.Machine)) != k.w.Began(k.it.ID(), k.it.Generation) {
@@ -256,7 +260,6 @@ func (k *walker) reprotect() {
 			k.fatal("%v", err)
 		}
 	}
-	oldLife := old.Hyper.Timeline(k.it.ID())
 	var set maps
 	var rev recovery.Reversal
 	deaths := k.deaths()
@@ -279,11 +282,7 @@ func (k *walker) reprotect() {
 		if err != nil {
 			return fmt.Errorf("branch %v: %w", rev.Branch.Position, err)
 		}
-		end := k.w.Clock.Tick()
-		if oldLife == nil {
-			return nil
-		}
-		if err := world.Between(end, end, oldLife.Observe(contents)); err != nil {
+		if err := old.Hyper.CheckEnd(k.it.ID(), contents); err != nil {
 			return fmt.Errorf("the branch is not the old side's last state: %w", err)
 		}
 		return nil
@@ -310,6 +309,9 @@ func (k *walker) checkCost(set maps, rev recovery.Reversal) {
 // prove drains and compares both sides byte by byte, and lets them prove it.
 func (k *walker) prove() {
 	k.do("prove", func(ctx context.Context) error {
+		if err := k.settle(ctx); err != nil {
+			return err
+		}
 		proof, err := k.it.Prove(ctx)
 		if err == nil && !proof.Equal {
 			err = fmt.Errorf("the sides are not equal: %+v", proof.Disks)

@@ -32,7 +32,7 @@ func (k *walker) anyRole() (string, role) {
 
 // disturb does harm now, or lays it out for the steps to come.
 func (k *walker) disturb() {
-	k.choose(k.kill, k.fuse, k.fuse, k.fuse, k.powerLoss, k.loseSpool, k.weather, k.weather, k.outage, k.replay, k.crashGuest)
+	k.choose(k.kill, k.fuse, k.fuse, k.fuse, k.powerLoss, k.powerFuse, k.powerFuse, k.loseSpool, k.weather, k.weather, k.outage, k.replay, k.crashGuest)
 }
 
 // kill ends a role at once.
@@ -58,6 +58,17 @@ func (k *walker) fuse() {
 func (k *walker) powerLoss() {
 	s := k.anySite()
 	k.do("power loss at "+s.Name, s.PowerLoss)
+}
+
+// powerFuse lets a site lose power at some operation on storage of the next steps.
+func (k *walker) powerFuse() {
+	s := k.anySite()
+	role := []role{s.Agent, s.Target}[k.rng.IntN(2)]
+	after := int64(1 + k.rng.IntN(1<<k.rng.IntN(9)))
+	k.note("let %s lose power before operation %d of its %T from now", s.Name, after, role)
+	if p := role.Process(); p != nil {
+		s.PowerLossAfter(p, after)
+	}
 }
 
 // loseSpool puts a new, empty machine into the place of a process server.

@@ -3,6 +3,8 @@ package model
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"testing"
 
 	"github.com/homeward-dr/homeward/durable/powerloss"
@@ -14,13 +16,21 @@ import (
 const walkSteps = 24
 
 // TestModelWalks takes machines through random lives. HOMEWARD_CASES says how many;
-// HOMEWARD_SEED replays one walk's choices (threads still race as they like).
+// HOMEWARD_SEED replays the choices of one walk (threads still race as they like).
 func TestModelWalks(t *testing.T) {
+	if s := os.Getenv("HOMEWARD_SEED"); s != "" {
+		seed, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatalf("HOMEWARD_SEED=%q is no number: %v", s, err)
+		}
+		walk(t, seed)
+		return
+	}
 	seeds := powerloss.Rand(t)
 	for n := range powerloss.Cases(6) {
 		seed := seeds.Uint64()
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			t.Logf("walk %d", seed)
+			t.Logf("replay with HOMEWARD_SEED=%d", seed)
 			walk(t, seed)
 		})
 	}

@@ -109,11 +109,14 @@ func (k *walker) do(name string, step func(ctx context.Context) error) {
 			break
 		}
 		// A connection of a killed process may look alive for a moment: InUse.
-		passing := homeward.Retryable(err) || homeward.KindOf(err) == homeward.InUse || before != k.deaths()
+		// A power loss leaves suspects: Conflict until they are compared.
+		kind := homeward.KindOf(err)
+		passing := homeward.Retryable(err) || kind == homeward.InUse || kind == homeward.Conflict && k.incomplete(ctx) || before != k.deaths()
 		if ctx.Err() != nil || !passing {
 			k.fatal("%s: %v", name, err)
 		}
 		k.note("… cut short: %v", err)
+		k.mend(ctx)
 		if err := errors.Join(k.w.AwaitAll(ctx), k.w.Tick(ctx)); err != nil {
 			k.fatal("%s: %v", name, err)
 		}
@@ -123,6 +126,29 @@ func (k *walker) do(name string, step func(ctx context.Context) error) {
 	}
 	if err := k.w.Err(); err != nil {
 		k.fatal("%s: %v", name, err)
+	}
+}
+
+// incomplete reports whether an item waits for a resync.
+func (k *walker) incomplete(ctx context.Context) bool {
+	for _, it := range k.w.Items {
+		r, err := it.Running.Agent.Report(ctx, homeward.ItemRequest{Item: it.ID()})
+		if it.State == recovery.Protected && err == nil && !r.Complete {
+			return true
+		}
+	}
+	return false
+}
+
+// mend compares what a power loss left suspect, as far as it can be done now.
+func (k *walker) mend(ctx context.Context) {
+	for _, it := range k.w.Items {
+		if it.State != recovery.Protected || k.w.AwaitAll(ctx) != nil {
+			continue
+		}
+		if _, err := it.Resync(ctx); err != nil {
+			k.note("… resync cut short: %v", err)
+		}
 	}
 }
 

@@ -213,6 +213,23 @@ func (g *Guest) Pause(ctx context.Context) error {
 	}
 }
 
+// shutDown finishes what is in flight and flushes, as an orderly guest does.
+func (g *Guest) shutDown(ctx context.Context) error {
+	if err := g.Pause(ctx); err != nil {
+		return err
+	}
+	for i, d := range g.disks {
+		begun := g.Timeline.clock.Tick()
+		err := d.do(g.life, (*nbd.Client).Flush)
+		if err != nil {
+			g.crash(err)
+			return err
+		}
+		g.Timeline.flushed(i, begun)
+	}
+	return nil
+}
+
 // Stop ends the guest. What is in flight may be done or not: nobody is told.
 func (g *Guest) Stop() {
 	g.kill()
@@ -253,6 +270,15 @@ func (g *Guest) begin() bool {
 		case <-g.life.Done():
 			return false
 		}
+	}
+}
+
+// crash notes why the guest cannot go on; the first reason counts.
+func (g *Guest) crash(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.err == nil {
+		g.err = err
 	}
 }
 

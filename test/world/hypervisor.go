@@ -124,7 +124,7 @@ func (h *Hypervisor) PowerOff(ctx context.Context, key string, ref homeward.Ref,
 	m := h.machines[ref.Native]
 	if m.guest != nil {
 		if how.Graceful && m.guest.Err() == nil {
-			if err := m.guest.Pause(ctx); err != nil {
+			if err := m.guest.shutDown(ctx); err != nil && m.guest.Err() == nil {
 				return homeward.Operation{}, err
 			}
 		}
@@ -157,6 +157,22 @@ func (h *Hypervisor) Timeline(item homeward.ItemID) *Timeline {
 		return m.timeline
 	}
 	return nil
+}
+
+// CheckEnd holds what the disks of a machine held at the end against the life that
+// ran, or ran last, here; after a power loss what was not flushed may be missing.
+func (h *Hypervisor) CheckEnd(item homeward.ItemID, contents [][]byte) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m := h.machines[string(item)]
+	if m == nil || m.timeline == nil {
+		return nil
+	}
+	if m.powerLoss {
+		return m.timeline.settle(contents, true)
+	}
+	end := h.site.world.Clock.Tick()
+	return Between(end, end, m.timeline.Observe(contents))
 }
 
 // Reboot starts a guest that crashed, or lost its host, on the disks it had.

@@ -33,6 +33,7 @@ type Site struct {
 	Process *life[homeward.ProcessServer]
 	Target  *life[homeward.MasterTarget]
 
+	power sync.Mutex // held while it is off
 	world *World
 	dir   string // on tmpfs: sockets and live maps
 
@@ -257,6 +258,8 @@ func sameTree(a, b map[string][]byte) bool {
 // PowerLoss takes the power from the whole site and gives it back: guests and roles
 // are gone, files and disks lose what was not synced, tmpfs is empty.
 func (s *Site) PowerLoss(ctx context.Context) error {
+	s.power.Lock()
+	defer s.power.Unlock()
 	s.Hyper.losePower()
 	s.Agent.cutPower()
 	s.Process.cutPower()
@@ -278,9 +281,26 @@ func (s *Site) PowerLoss(ctx context.Context) error {
 	return s.Await(ctx)
 }
 
+// PowerLossAfter takes the power from the site when a process of it has done so
+// many operations on storage; the process dies before the next.
+func (s *Site) PowerLossAfter(p *Process, operations int64) {
+	p.KillAfter(operations)
+	s.world.background.Go(func() {
+		select {
+		case <-p.died:
+			if err := s.PowerLoss(context.Background()); err != nil {
+				s.world.fail(err)
+			}
+		case <-s.world.ending:
+		}
+	})
+}
+
 // LoseSpool kills the process server and empties its spool, as a new machine in its
 // place would find it.
 func (s *Site) LoseSpool(ctx context.Context) error {
+	s.power.Lock()
+	defer s.power.Unlock()
 	s.Process.cutPower()
 	s.mu.Lock()
 	s.files[processRole] = powerloss.New()

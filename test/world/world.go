@@ -39,6 +39,9 @@ type World struct {
 	precopy int64
 	history logbook
 
+	background sync.WaitGroup
+	ending     chan struct{}
+
 	mu        sync.Mutex // guards what follows
 	rng       *rand.Rand
 	timelines map[string]*Timeline // by item and generation
@@ -59,7 +62,7 @@ func New(t testing.TB, rng *rand.Rand, o Options) *World {
 	if err != nil {
 		t.Fatalf("the model needs a tmpfs at /dev/shm: %v", err)
 	}
-	w := &World{t: t, rng: rng, precopy: o.Precopy, timelines: map[string]*Timeline{}, points: map[homeward.Position]snapshot{}}
+	w := &World{t: t, rng: rng, precopy: o.Precopy, ending: make(chan struct{}), timelines: map[string]*Timeline{}, points: map[homeward.Position]snapshot{}}
 	if w.Net, err = newNetwork(w.newRand(), o.HTTP); err != nil {
 		t.Fatal(err)
 	}
@@ -88,6 +91,8 @@ func (w *World) addMachine(i int, sizes []int64, policy homeward.Policy) {
 }
 
 func (w *World) close(dir string) {
+	close(w.ending)
+	w.background.Wait()
 	w.Home.stop()
 	w.Away.stop()
 	err := errors.Join(w.Net.close(), os.RemoveAll(dir))
