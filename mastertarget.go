@@ -78,8 +78,11 @@ type ReplicaRequest struct {
 	Branch     string     `json:"branch,omitempty"` // keep today's content as a pinned point of this name
 	// Bootable says that what the disks hold now is a machine that could boot
 	// (an old side), not an empty replica.
-	Bootable bool   `json:"bootable"`
-	Policy   Policy `json:"policy"`
+	Bootable bool `json:"bootable"`
+	// From names the process server whose deltas are taken; empty: any. It can be
+	// changed by preparing the same leg again.
+	From   string `json:"from,omitempty"`
+	Policy Policy `json:"policy"`
 	// SpaceReserve is kept free on the retention volume, in bytes; 0: 64 MiB.
 	SpaceReserve int64 `json:"space_reserve,omitempty"`
 }

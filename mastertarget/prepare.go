@@ -68,7 +68,7 @@ func (it preparer) prepareAgain(ctx context.Context, req homeward.ReplicaRequest
 		}
 	}
 	return it.update("prepare replica", func(r *record) {
-		r.Leg.Policy, r.Leg.Reserve = req.Policy, req.SpaceReserve
+		r.Leg.Policy, r.Leg.Reserve, r.Leg.From = req.Policy, req.SpaceReserve, req.From
 	})
 }
 
@@ -146,7 +146,7 @@ func (it preparer) beginLeg(op string, req homeward.ReplicaRequest) error {
 			State: homeward.ReplicaReplicating,
 			Leg: leg{
 				Generation: req.Generation, Base: req.Base, Boundary: st.tip.Boundary + 1, Mark: mark,
-				Machine: req.Machine, Disks: req.Disks, Branch: req.Branch,
+				Machine: req.Machine, Disks: req.Disks, Branch: req.Branch, From: req.From,
 				Policy: req.Policy, Reserve: req.SpaceReserve,
 				Seal: promoted && !fresh, Fresh: fresh,
 			},

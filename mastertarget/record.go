@@ -38,6 +38,7 @@ type leg struct {
 	Machine    homeward.Machine    `json:"machine"`
 	Disks      []string            `json:"disks"`
 	Branch     string              `json:"branch,omitempty"`
+	From       string              `json:"from,omitempty"` // the only sender of deltas; empty: any
 	Policy     homeward.Policy     `json:"policy"`
 	Reserve    int64               `json:"reserve"`
 	// Seal: what a promoted machine overwrote becomes a segment of the chain, so that
