@@ -16,6 +16,9 @@ type Side struct {
 	SinkURL   string   // of Process, as this side's agent reaches it
 	TargetURL string   // of Target, as the other side's process server reaches it
 	Disks     []string // references of this side's copies, in the machine's order
+	// AgentName and ProcessName are the names in the certificates of Agent and
+	// Process: deltas are taken from nobody else then. Empty: from any peer of the role.
+	AgentName, ProcessName string
 }
 
 // State is where an item stands.

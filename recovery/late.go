@@ -31,7 +31,7 @@ func (it *Item) Resume(ctx context.Context, changed homeward.Changes) error {
 			base = base.Base(next)
 		}
 		_, err = it.Standby.Target.Prepare(ctx, homeward.ReplicaRequest{Machine: it.Machine, Disks: it.Standby.Disks,
-			Generation: next, Base: base, Bootable: true, Policy: it.Policy})
+			Generation: next, Base: base, Bootable: true, From: it.Running.ProcessName, Policy: it.Policy})
 		if err == nil {
 			it.Generation, it.Base = next, base
 		}

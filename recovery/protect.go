@@ -20,7 +20,7 @@ func (it *Item) Protect(ctx context.Context) error {
 	var report homeward.CaptureReport
 	err := it.step(ctx, "prepare replica", func(func(homeward.Progress)) error {
 		_, err := it.Standby.Target.Prepare(ctx, homeward.ReplicaRequest{Machine: it.Machine, Disks: it.Standby.Disks,
-			Create: true, Generation: it.Generation, Base: it.Base, Policy: it.Policy})
+			Create: true, Generation: it.Generation, Base: it.Base, From: it.Running.ProcessName, Policy: it.Policy})
 		return err
 	})
 	if err == nil {
@@ -47,11 +47,12 @@ func (it *Item) Protect(ctx context.Context) error {
 
 // route tells the process server of one side where the item's deltas go.
 func (it *Item) route(ctx context.Context, from, to *Side) error {
-	_, err := from.Process.Prepare(ctx, homeward.RouteRequest{Item: it.ID(), Generation: it.Generation, Target: to.TargetURL})
+	_, err := from.Process.Prepare(ctx, homeward.RouteRequest{Item: it.ID(), Generation: it.Generation, Target: to.TargetURL, Agent: from.AgentName})
 	return err
 }
 
 // awaitFirstPoint returns when a bootable mark of the leg in force is applied.
+// What a power loss makes suspect meanwhile is compared: else no mark would come.
 func (it *Item) awaitFirstPoint(ctx context.Context, name string) error {
 	return it.step(ctx, name, func(tell func(homeward.Progress)) error {
 		return poll(ctx, func() (bool, error) {
@@ -60,6 +61,11 @@ func (it *Item) awaitFirstPoint(ctx context.Context, name string) error {
 				return false, err
 			}
 			tell(capture.Progress)
+			if !capture.Complete {
+				read, err := it.makeWhole(ctx, it.noDifferences(), 0, tell)
+				it.list.fullReads += read
+				return false, err
+			}
 			replica, err := it.Standby.Target.Report(ctx, homeward.ItemRequest{Item: it.ID()})
 			if err != nil {
 				return false, err

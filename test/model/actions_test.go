@@ -127,8 +127,12 @@ func (k *walker) point(ctx context.Context) (homeward.Position, error) {
 // failOver boots the standby side; what becomes of the old one is left to chance.
 func (k *walker) failOver() {
 	var at homeward.Position
-	old := k.running()
 	k.do("choose a point", func(ctx context.Context) (err error) { at, err = k.point(ctx); return err })
+	k.failOverTo(at)
+}
+
+func (k *walker) failOverTo(at homeward.Position) {
+	old := k.running()
 	switch k.rng.IntN(3) {
 	case 0:
 		k.do("crash the old guest", func(context.Context) error { old.Hyper.Crash(k.it.ID()); return nil })
@@ -170,6 +174,10 @@ func (k *walker) booted(at homeward.Position) {
 func (k *walker) failBack() {
 	var at homeward.Position
 	k.do("choose a point", func(ctx context.Context) (err error) { at, err = k.point(ctx); return err })
+	k.failBackTo(at)
+}
+
+func (k *walker) failBackTo(at homeward.Position) {
 	site := k.running()
 	k.do(fmt.Sprintf("fail over as planned to %.20v", at), func(ctx context.Context) error { return k.it.FailOverPlanned(ctx, at) })
 	k.fence(site)
