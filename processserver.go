@@ -24,6 +24,9 @@ type RouteRequest struct {
 	Item       ItemID     `json:"item"`
 	Generation Generation `json:"generation"`
 	Target     string     `json:"target"` // URL of the master target, https://host:port
+	// Agent names the agent whose deltas are taken; empty: any. It can be changed by
+	// preparing the same route again.
+	Agent string `json:"agent,omitempty"`
 	// Compression: "auto" (the default: by measured link speed), "none", "s2", "zstd".
 	Compression string `json:"compression,omitempty"`
 	// Share is this item's part of the spool in bytes; 0: an equal part.

@@ -214,7 +214,7 @@ func (st *Stage) startRoles(ctx context.Context, p *Place) error {
 		nodes[prog.Name] = n
 	}
 	if p.Side == nil {
-		p.Side = &recovery.Side{Name: p.Name, Site: p.Site, Disks: st.disks(p.Name)}
+		p.Side = &recovery.Side{Name: p.Name, Site: p.Site, Disks: st.disks(p.Name), AgentName: p.Agent.Name, ProcessName: p.Process.Name}
 	}
 	p.Side.Agent = role.Agent(nodes[p.Agent.Name])
 	p.Side.Process = role.ProcessServer(nodes[p.Process.Name])

@@ -24,7 +24,7 @@ func (s *Server) Prepare(ctx context.Context, req homeward.RouteRequest) (homewa
 	}
 	defer end()
 	r, err := s.change(req.Item, req.Generation, func(rec *record) {
-		rec.Target, rec.Compression, rec.Share = req.Target, req.Compression, req.Share
+		rec.Target, rec.Agent, rec.Compression, rec.Share = req.Target, req.Agent, req.Compression, req.Share
 	})
 	if err != nil {
 		return homeward.RouteReport{}, err

@@ -16,6 +16,7 @@ type record struct {
 	Item        homeward.ItemID     `json:"item"`
 	Generation  homeward.Generation `json:"generation"`
 	Target      string              `json:"target,omitempty"` // empty: not routed; the generation is remembered
+	Agent       string              `json:"agent,omitempty"`  // the only sender of deltas; empty: any
 	Compression string              `json:"compression,omitempty"`
 	Share       int64               `json:"share,omitempty"`
 	PlainBytes  int64               `json:"plain_bytes,omitempty"` // as of the last change or orderly end

@@ -48,7 +48,7 @@ func openMasterTarget(ctx context.Context, n node) (opened, error) {
 	}
 	return opened{
 		control: role.MasterTargetHandler(t),
-		data:    ship.NewHandler(t, onlyFrom(pki.ProcessServer)),
+		data:    ship.NewHandler(t, onlyFrom(pki.ProcessServer, t.MaySend)),
 		// Guests first: nobody may write to a disk that is being closed.
 		close: func() error { return shut(v.close, t.Close) },
 	}, nil

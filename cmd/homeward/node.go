@@ -250,20 +250,23 @@ func enforceEnd(ctx context.Context, patience time.Duration, log *slog.Logger, e
 	return func() { close(done) }
 }
 
-// onlyFrom authorizes deltas by the sender's role.
-func onlyFrom(senders ...pki.Role) func(*http.Request, homeward.ItemID) error {
+// onlyFrom authorizes the sender of deltas by its role and, with maySend, by its
+// name: an item is bound to the peer it was prepared for. Where an item stands may
+// be asked by every peer of the role: so one that was replaced learns that it is fenced.
+func onlyFrom(sender pki.Role, maySend func(item homeward.ItemID, name string) error) func(*http.Request, homeward.ItemID) error {
 	return func(r *http.Request, item homeward.ItemID) error {
 		peer, err := pki.PeerOf(r.TLS)
 		if err != nil {
 			return err
 		}
-		for _, s := range senders {
-			if peer.Role == s {
-				return nil
-			}
+		if peer.Role != sender {
+			return homeward.Errorf("authorize", homeward.Forbidden, peer.String(),
+				"send deltas from an agent to a process server, and from there to a master target", "its role may not send item %s here", item)
 		}
-		return homeward.Errorf("authorize", homeward.Forbidden, peer.String(),
-			"send deltas from an agent to a process server, and from there to a master target", "its role may not send item %s here", item)
+		if r.Method == http.MethodGet {
+			return nil
+		}
+		return maySend(item, peer.Name)
 	}
 }
 

@@ -110,12 +110,12 @@ func (s *route) prepare() (uri string) {
 	capture := s.capture(g, "https://"+s.ps.ready.Listen)
 	s.insist(func() error {
 		_, err := target.Prepare(s.within(), homeward.ReplicaRequest{
-			Machine: s.machine(), Disks: []string{"file:" + s.path("replica.img")}, Create: true, Generation: g, Base: capture.Base, Policy: capture.Policy,
+			Machine: s.machine(), Disks: []string{"file:" + s.path("replica.img")}, Create: true, Generation: g, Base: capture.Base, From: "p1", Policy: capture.Policy,
 		})
 		return err
 	})
 	s.insist(func() error {
-		_, err := server.Prepare(s.within(), homeward.RouteRequest{Item: "web01", Generation: g, Target: "https://" + s.mt.ready.Listen})
+		_, err := server.Prepare(s.within(), homeward.RouteRequest{Item: "web01", Generation: g, Target: "https://" + s.mt.ready.Listen, Agent: "a1"})
 		return err
 	})
 	s.insist(func() error {

@@ -39,7 +39,7 @@ func openProcessServer(ctx context.Context, n node, spool int64) (opened, error)
 	}
 	return opened{
 		control: role.ProcessServerHandler(s),
-		data:    ship.NewHandler(s, onlyFrom(pki.Agent)),
+		data:    ship.NewHandler(s, onlyFrom(pki.Agent, s.MaySend)),
 		close:   s.Close,
 	}, nil
 }

@@ -181,6 +181,43 @@ func TestRole_DataFaceAuthorizes(t *testing.T) {
 	}
 }
 
+// An item's deltas are taken from the peers it was prepared for, and no others of
+// their role.
+func TestRole_ItemsAreBound(t *testing.T) {
+	s := newRoute(t, "", "")
+	s.prepare()
+	for _, p := range []pki.Peer{{Role: pki.Agent, Name: "a2"}, {Role: pki.ProcessServer, Name: "p2"}} {
+		s.run(fmt.Sprintf("pki issue --ca ca --role %s --name %s --out %s", p.Role, p.Name, p.Name)).wants(0)
+	}
+	for _, c := range []struct {
+		kind     pki.Role
+		listen   string
+		may, not string
+	}{{pki.ProcessServer, s.ps.ready.Listen, "a1", "a2"}, {pki.MasterTarget, s.mt.ready.Listen, "p1", "p2"}} {
+		for _, name := range []string{c.may, c.not} {
+			id, err := pki.LoadIdentity(durable.OS(), s.path(name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			next := newSinks(id.ClientTLS(c.kind))
+			sink := next.dial("https://" + c.listen)
+			_, err = sink.Put(s.within(), "web01", strings.NewReader("no delta"))
+			if err == nil || (homeward.KindOf(err) == homeward.Forbidden) == (name == c.may) {
+				t.Errorf("%s puts to %s: %v", name, c.kind, err)
+			}
+			if name == c.not && !strings.Contains(homeward.RemedyOf(err), c.may) {
+				t.Errorf("the remedy does not name %s: %v", c.may, err)
+			}
+			if _, err := sink.Standing(s.within(), homeward.StandingRequest{Item: "web01"}); err != nil {
+				t.Errorf("%s asks %s: %v", name, c.kind, err)
+			}
+			if err := next.close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
 // A role that hangs while it closes is ended all the same.
 func TestEnforceEnd(t *testing.T) {
 	code := make(chan int, 1)
