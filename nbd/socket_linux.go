@@ -20,6 +20,7 @@ type socket struct {
 	vec  [2][]byte
 	n    int
 	err  error
+	late bool // it has yielded once
 	step func(fd uintptr) bool
 }
 
@@ -44,7 +45,7 @@ func (s *socket) read(p, over []byte) (int, error) {
 		}
 		return s.conn.Read(p)
 	}
-	s.vec = [2][]byte{p, over}
+	s.vec, s.late = [2][]byte{p, over}, false
 	err := s.raw.Read(s.step)
 	s.vec = [2][]byte{}
 	switch {
@@ -70,10 +71,17 @@ func (s *socket) try(fd uintptr) bool {
 		case unix.EINTR:
 			continue
 		case unix.EAGAIN:
+			if s.late {
+				return false
+			}
+			s.late = true
 			if s.idle != nil {
 				s.idle()
 			}
-			return false
+			// The peer, now that it has its replies, often needs but a moment on this very
+			// processor: cheaper than to be put to sleep and woken by the netpoller.
+			_, _, _ = unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+			continue
 		}
 		return true
 	}
