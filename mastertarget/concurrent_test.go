@@ -166,6 +166,57 @@ func TestDigest_OfPointsAndOfWhatRuns(t *testing.T) {
 	}
 }
 
+// A digest of a state that ends while it is read is refused, and nothing of it is
+// kept for a later state.
+func TestDigest_OfAStateThatEnds(t *testing.T) {
+	for name, end := range map[string]func(r *rig, to homeward.Position){
+		"roll back": func(r *rig, to homeward.Position) {
+			must(r.target.RollBack(ctx, homeward.FailOverRequest{Item: id, Generation: r.next(), Point: to}))(r.t)
+		},
+		"promote": func(r *rig, to homeward.Position) {
+			must(r.target.FailOver(ctx, homeward.FailOverRequest{Item: id, Generation: r.next(), Point: to}))(r.t)
+			if err := r.promoted(r.gen); err != nil {
+				r.t.Error(err)
+			}
+		},
+		"reopen": func(r *rig, to homeward.Position) {
+			r.fs.Fail("sync", "position", 1, errPower)
+			if err := r.step(homeward.MarkCrash); err == nil {
+				r.t.Error("the power is there")
+			}
+			req := r.request()
+			req.Base = homeward.Position{}.Base(r.gen)
+			must(r.target.Prepare(ctx, req))(r.t)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.open()
+			r.prepare()
+			r.steps(6)
+			to, newest := r.points()[1].Position, r.at
+			ask := func(at homeward.Position) (homeward.DigestReport, error) {
+				return r.target.Digest(ctx, homeward.DigestRequest{Item: id, Disk: "data", At: at, Level: 1, Count: 1})
+			}
+			r.onRead = func() { end(r, to) }
+			if rep, err := ask(newest); kindOf(err) != homeward.NotFound {
+				t.Fatalf("answered %x, %v", rep.Hashes, err)
+			}
+			for at, want := range r.model {
+				rep, err := ask(at)
+				if err != nil {
+					continue // it is gone
+				}
+				m := block.NewMemory(int64(len(want[1])))
+				must(m.WriteAt(want[1], 0))(t)
+				if block.Hash(rep.Hashes) != must(block.NewTree(m).Hashes(ctx, 1, 0, 1))(t)[0] {
+					t.Fatalf("the digest of %v is another", at)
+				}
+			}
+		})
+	}
+}
+
 func TestView_ScratchIsGoneAndNamesAreBurnt(t *testing.T) {
 	r := newRig(t)
 	r.open()

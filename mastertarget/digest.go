@@ -21,25 +21,30 @@ type treeCache struct {
 }
 
 type cachedTree struct {
-	item     *item
-	disk     int
-	boundary uint64
-	tree     *block.Tree
-	pin      pin
+	item *item
+	disk pointDisk // which says of which replica: one that is opened anew has other disks
+	tree *block.Tree
+	pin  pin
 }
 
-// get finds the tree of a disk at a boundary, or keeps a new one.
-func (c *treeCache) get(it *item, disk int, d *pointDisk, held pin) *block.Tree {
+// get finds the tree of a disk at a boundary, or keeps a new one; nil when the
+// state is not there any more.
+func (c *treeCache) get(it *item, d *pointDisk, held pin) *block.Tree {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	// Asked with mu held: who ends a state does so before it drops its trees.
+	if !(prover{it}).stands(d.replica, d.boundary) {
+		it.pins.release(held)
+		return nil
+	}
 	for i, t := range c.list {
-		if t.item == it && t.disk == disk && t.boundary == d.boundary {
+		if t.disk == *d {
 			it.pins.release(held) // the tree has one of its own
 			c.list = append(append(c.list[:i:i], c.list[i+1:]...), t)
 			return t.tree
 		}
 	}
-	t := &cachedTree{item: it, disk: disk, boundary: d.boundary, tree: block.NewTree(d), pin: held}
+	t := &cachedTree{item: it, disk: *d, tree: block.NewTree(d), pin: held}
 	c.list = append(c.list, t)
 	if len(c.list) > maxTrees {
 		c.list[0].item.pins.release(c.list[0].pin)
@@ -85,27 +90,56 @@ func (it prover) digest(ctx context.Context, req homeward.DigestRequest) (homewa
 	if disk < 0 {
 		return homeward.DigestReport{}, homeward.Errorf(op, homeward.NotFound, string(req.Disk), "name a disk of the machine", "item %s has no such disk", it.id)
 	}
-	tree, size, err := it.tree(op, req.At, disk, st)
+	tree, of, err := it.tree(op, req.At, disk, st)
 	if err != nil {
 		return homeward.DigestReport{}, err
 	}
-	hashes, read, err := hashesWithin(ctx, tree, size, req)
+	hashes, read, err := hashesWithin(ctx, tree, of.Size(), req)
+	if point, ok := of.(*pointDisk); ok && !it.stands(point.replica, point.boundary) {
+		err = it.noState(op, req.At) // it ended while it was read
+	}
 	if err != nil {
 		return homeward.DigestReport{}, homeward.Wrap(err, op, it.subject())
 	}
-	r := homeward.DigestReport{Size: size, Read: read, Hashes: make([]byte, 0, len(hashes)*len(block.Hash{}))}
+	r := homeward.DigestReport{Size: of.Size(), Read: read, Hashes: make([]byte, 0, len(hashes)*len(block.Hash{}))}
 	for _, h := range hashes {
 		r.Hashes = append(r.Hashes, h[:]...)
 	}
 	return r, nil
 }
 
-// tree is the digest tree of a disk at a position; zero: as it is now, which is
-// what runs, or else the state the replica stands at, held while the tree lives.
-func (it prover) tree(op string, at homeward.Position, disk int, st state) (*block.Tree, int64, error) {
-	if v := it.view(failOverView); at.IsZero() && v != nil {
-		d := v.disks[disk]
-		return block.NewTree(d), d.Size(), nil
+// stands reports whether a state can be read from a replica and goes on to be: a
+// roll-back and a promotion end the newer ones from their first write on.
+func (it prover) stands(r *replica, boundary uint64) bool {
+	st := it.state()
+	limit := st.tip.Boundary
+	switch {
+	case st.RollBack != nil:
+		limit = st.RollBack.Tip.Boundary
+	case st.State == homeward.ReplicaPromoting || st.State == homeward.ReplicaPromoted:
+		limit = st.FailOver.Tip.Boundary
+	}
+	if r != st.replica || boundary > limit {
+		return false
+	}
+	_, err := r.segmentAt(boundary)
+	return err == nil || boundary == st.tip.Boundary
+}
+
+func (it prover) noState(op string, at homeward.Position) error {
+	return homeward.Errorf(op, homeward.NotFound, at.String(), "ask again, or choose a point from the list", "no such state of %s is kept", it.id)
+}
+
+// tree is the digest tree of a disk at a position, and the disk; zero: as it is
+// now, which is what runs, or else the state the replica stands at, held while the
+// tree lives.
+func (it prover) tree(op string, at homeward.Position, disk int, st state) (*block.Tree, block.Disk, error) {
+	switch v := it.view(failOverView); {
+	case !at.IsZero() || st.State == homeward.ReplicaReplicating:
+	case v != nil:
+		return block.NewTree(v.disks[disk]), v.disks[disk], nil
+	default:
+		return nil, nil, homeward.Errorf(op, homeward.Conflict, it.subject(), "mend what the item's fault names, or name a point", "what runs here is not served")
 	}
 	held := pin{Name: digestPin, Position: at}
 	if at.IsZero() {
@@ -119,16 +153,19 @@ func (it prover) tree(op string, at homeward.Position, disk int, st state) (*blo
 		}
 	}
 	if !found {
-		return nil, 0, homeward.Errorf(op, homeward.NotFound, at.String(), "choose a point from the list", "no such state of %s is kept", it.id)
+		return nil, nil, it.noState(op, at)
 	}
 	it.pins.hold(held)
 	t, err := it.tipAt(it.state(), held.Boundary)
 	if err != nil {
 		it.pins.release(held)
-		return nil, 0, err
+		return nil, nil, err
 	}
 	d := st.replica.pointDisks(t.Machine, held.Boundary)[disk]
-	return it.trees.get(it.item, disk, d, held), d.size, nil
+	if tree := it.trees.get(it.item, d, held); tree != nil {
+		return tree, d, nil
+	}
+	return nil, nil, it.noState(op, at)
 }
 
 // hashesWithin gives the hashes of the nodes that a request names; those without

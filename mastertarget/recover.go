@@ -50,6 +50,21 @@ func (it recoverer) loadRecords() error {
 // reopen opens the replica anew and brings it to what its records say. The
 // caller holds the turn, or nobody knows the item yet.
 func (it *item) reopen(ctx context.Context) error {
+	if err := (recoverer{it}).openReplica(ctx); err != nil {
+		return err
+	}
+	if err := (recoverer{it}).finish(ctx); err != nil {
+		it.change(func() { it.fault = err })
+		return err
+	}
+	return nil
+}
+
+// openReplica opens what the record names. A merge that runs is ended first: it
+// would replace files that the new chain counts on.
+func (it recoverer) openReplica(ctx context.Context) error {
+	it.quiet()
+	defer it.thinning.Unlock()
 	if err := it.shut(ctx); err != nil {
 		return err
 	}
@@ -59,15 +74,11 @@ func (it *item) reopen(ctx context.Context) error {
 		return err
 	}
 	r := &replica{disks: disks}
-	t, err := recoverer{it}.openHistory(ctx, r, rec)
+	t, err := it.openHistory(ctx, r, rec)
 	if err != nil {
 		return errors.Join(err, r.close())
 	}
 	it.change(func() { it.replica, it.tip, it.fault, it.paused = r, t, nil, nil })
-	if err := (recoverer{it}).finish(ctx); err != nil {
-		it.change(func() { it.fault = err })
-		return err
-	}
 	return nil
 }
 
@@ -235,11 +246,11 @@ func removeDir(fsys durable.FS, dir string) error {
 // shut closes views and replica; what is stored stays.
 func (it *item) shut(ctx context.Context) error {
 	err := it.closeViews(ctx, func(*view) bool { return true })
-	it.trees.drop(it)
-	st := it.state()
-	if st.replica != nil {
-		err = errors.Join(err, st.replica.close())
-	}
+	was := it.state().replica
 	it.change(func() { it.replica = nil })
+	it.trees.drop(it)
+	if was != nil {
+		err = errors.Join(err, was.close())
+	}
 	return err
 }

@@ -112,7 +112,16 @@ func first(a, b func() error) error {
 
 type plugDisk struct {
 	block.Disk
-	power *power
+	power  *power
+	onRead *func()
+}
+
+func (d plugDisk) ReadAt(p []byte, off int64) (int, error) {
+	if do := *d.onRead; do != nil {
+		*d.onRead = nil
+		do()
+	}
+	return d.Disk.ReadAt(p, off)
 }
 
 func (d plugDisk) WriteAt(p []byte, off int64) (int, error) {
@@ -194,7 +203,8 @@ type rig struct {
 	free   int64
 	thin   time.Duration
 	boot   string
-	ragged bool // disks tell their extents
+	ragged bool   // disks tell their extents
+	onRead func() // called once, by the next read of a replica's disk; for tests of one thing at a time
 
 	machine homeward.Machine
 	gen     homeward.Generation
@@ -243,9 +253,9 @@ func (r *rig) openDisk(_ context.Context, ref string, m block.Mode) (block.Disk,
 	}
 	r.disks[name] = d.Reopen()
 	if r.ragged {
-		return ragged{plugDisk{r.disks[name], r.power}}, nil
+		return ragged{plugDisk{r.disks[name], r.power, &r.onRead}}, nil
 	}
-	return plugDisk{r.disks[name], r.power}, nil
+	return plugDisk{r.disks[name], r.power, &r.onRead}, nil
 }
 
 func (r *rig) config() mastertarget.Config {
