@@ -223,6 +223,17 @@ func (r *route) settle(ctx context.Context, e *entry, up *uplink, ack homeward.A
 		r.giveUp(e, err)
 	default:
 		r.fail(err)
+		r.recall(e)
+	}
+}
+
+// recall ends the sends of what follows e: the target only waits for e with them,
+// and while the link fails one send alone tries it. r.mu is held.
+func (r *route) recall(e *entry) {
+	for i := len(r.queue) - 1; i >= 0 && r.queue[i] != e; i-- {
+		if r.queue[i].cancel != nil {
+			r.queue[i].cancel()
+		}
 	}
 }
 
