@@ -18,7 +18,8 @@
 // # Memory
 //
 // At most 256 MiB, for any number of items and targets: 32 deltas being received
-// (a header of 1 MiB and a frame of 1 MiB each at most), 12 being sent (some
+// (four of one item; a header of 1 MiB and a frame of 1 MiB each at most; those that
+// trickle in at less than 64 KiB a second are given up), 12 being sent (some
 // 6 MiB each to recode) and three whole deltas that a failing spool disk did not
 // take. More puts wait, their bodies unread; more sends wait for a slot.
 package processserver

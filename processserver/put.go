@@ -25,7 +25,7 @@ const unspooledWait = time.Minute
 //
 // Errors beside those of the contract: Busy when the item's share of the spool is
 // full, before the body is read where that can be told; NoSpace when neither the
-// spool's disk nor the target took the delta.
+// spool's disk nor the target took the delta; Timeout when the body trickles in.
 func (s *Server) Put(ctx context.Context, item homeward.ItemID, body io.Reader) (homeward.Ack, error) {
 	none := homeward.Ack{}
 	ctx, end, err := s.begin(ctx)
@@ -53,12 +53,13 @@ func (s *Server) Put(ctx context.Context, item homeward.ItemID, body io.Reader) 
 // receive takes a delta in, up to its last byte; a zero entry: it was taken before.
 func (s *Server) receive(ctx context.Context, r *route, from io.Reader) (*entry, homeward.Position, error) {
 	none := homeward.Position{}
-	if err := s.acquireReceive(ctx, r.item); err != nil {
+	release, err := r.acquireReceive(ctx)
+	if err != nil {
 		return nil, none, err
 	}
-	defer s.receives.Release(1)
+	defer release()
 	intake := &intake{route: r}
-	dec, err := delta.NewDecoder(io.TeeReader(from, intake), delta.Limits{MaxStored: homeward.MaxDelta})
+	dec, err := delta.NewDecoder(io.TeeReader(s.hasten(from, r.item), intake), delta.Limits{MaxStored: homeward.MaxDelta})
 	if err != nil {
 		return nil, none, err
 	}

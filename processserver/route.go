@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/durable"
 	"github.com/homeward-dr/homeward/ship"
@@ -28,9 +30,10 @@ type record struct {
 // Invariant: the queue is a chain, each delta following the one before it; its
 // durable entries come first, as files; everything before it is applied.
 type route struct {
-	server *Server
-	item   homeward.ItemID
-	line   *ship.Line
+	server   *Server
+	item     homeward.ItemID
+	line     *ship.Line
+	receives *semaphore.Weighted
 
 	mu       sync.Mutex // guards what follows; budget and line may be called under it
 	record   record
@@ -53,7 +56,8 @@ type route struct {
 }
 
 func newRoute(s *Server, rec record) *route {
-	r := &route{server: s, item: rec.Item, record: rec, plain: rec.PlainBytes, wire: rec.WireBytes, changed: make(chan struct{})}
+	r := &route{server: s, item: rec.Item, receives: semaphore.NewWeighted(maxOfItem), record: rec,
+		plain: rec.PlainBytes, wire: rec.WireBytes, changed: make(chan struct{})}
 	r.line = ship.NewLine(rec.Item, s.cfg.Patience)
 	return r
 }

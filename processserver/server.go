@@ -18,6 +18,7 @@ import (
 
 const (
 	maxReceives = 32 // deltas being received at once
+	maxOfItem   = 4  // of them of one item: an agent has three under way
 	maxSends    = 12 // deltas being sent at once
 	maxUnkept   = 3  // whole deltas in memory that the spool's disk did not take
 )
@@ -192,21 +193,6 @@ func (s *Server) routed(item homeward.ItemID) (*route, error) {
 		return nil, notRouted(item)
 	}
 	return r, nil
-}
-
-// acquireReceive takes the right to receive, with the patience of a delta that
-// waits for its predecessor.
-func (s *Server) acquireReceive(ctx context.Context, item homeward.ItemID) error {
-	limited, cancel := context.WithTimeout(ctx, s.cfg.Patience)
-	defer cancel()
-	if s.receives.Acquire(limited, 1) == nil {
-		return nil
-	}
-	if ctx.Err() != nil {
-		return homeward.Wrap(context.Cause(ctx), "put delta", "item "+string(item))
-	}
-	return homeward.Errorf("put delta", homeward.Busy, "item "+string(item), "retry, or share the agents between more process servers",
-		"%d deltas are being received already", maxReceives)
 }
 
 func (s *Server) reserveMemory() error {

@@ -399,31 +399,3 @@ func TestServer_Forget(t *testing.T) {
 		t.Errorf("forget by an older generation: %v", err)
 	}
 }
-
-// A route may be bound to one agent; it stays so over a crash.
-func TestMaySend(t *testing.T) {
-	r := newRig(t)
-	r.open()
-	if err := r.server.MaySend("nobody", "a1"); err != nil {
-		t.Errorf("an item without a route: %v", err)
-	}
-	r.prepare("web01", r.gen)
-	if err := r.server.MaySend("web01", "a1"); err != nil {
-		t.Errorf("a route that is not bound: %v", err)
-	}
-	if _, err := r.server.Prepare(t.Context(), homeward.RouteRequest{Item: "web01", Generation: r.gen, Target: targetURL, Agent: "a1"}); err != nil {
-		t.Fatal(err)
-	}
-	check := func() {
-		t.Helper()
-		if err := r.server.MaySend("web01", "a1"); err != nil {
-			t.Error(err)
-		}
-		if err := r.server.MaySend("web01", "a2"); homeward.KindOf(err) != homeward.Forbidden || homeward.RemedyOf(err) == "" {
-			t.Errorf("another agent: %v", err)
-		}
-	}
-	check()
-	r.crash()
-	check()
-}
