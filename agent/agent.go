@@ -209,12 +209,31 @@ func (a *Agent) resumeAll(ctx context.Context) {
 				a.host.cfg.Log.Warn("leftovers not removed", "item", it.id, "error", err)
 			}
 			if it.rec.live() {
-				it.resume(ctx)
+				it.resumeSoon(ctx)
 				it.start()
 			}
 		})
 	}
 	first.Wait()
+}
+
+// resumeSoon is the first resume after a start. Behind a disk over NBD the
+// requests of the agent that was killed may take a moment to end; a guest that
+// was answered before it is open again would be told that its disk is gone.
+func (it *item) resumeSoon(ctx context.Context) {
+	until := time.Now().Add(it.host.cfg.Tuning.ReopenWait)
+	for !it.resume(ctx) && it.unopened() && time.Now().Before(until) {
+		if !pause(ctx, askAgain) {
+			return
+		}
+	}
+}
+
+// unopened tells that the disks could not be opened for a reason that may pass.
+func (it *item) unopened() bool {
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	return !it.opened && (homeward.KindOf(it.openErr) == homeward.InUse || homeward.Retryable(it.openErr))
 }
 
 // Close ends the agent: guests' requests in progress are answered until ctx ends,

@@ -255,3 +255,25 @@ func TestMarkChanged_amidCut(t *testing.T) {
 		}
 	})
 }
+
+// After a kill the disk may still be busy with the old agent's requests. A guest
+// must not be answered before it is open: it would be told that it is gone.
+func TestOpen_diskInUseForAMoment(t *testing.T) {
+	r := newRig(t)
+	g := connect(t, r.start(), r.rng, 10*time.Second)
+	defer g.close()
+	g.mustWrite(10)
+	r.close()
+	var tries atomic.Int32
+	r.cfg.Openers = block.Openers{"file": func(ctx context.Context, ref string, m block.Mode) (block.Disk, error) {
+		if tries.Add(1) <= 3 {
+			return nil, homeward.Errorf("open disk", homeward.InUse, ref, "wait", "the old agent has it")
+		}
+		return block.OpenFile(ctx, ref, m)
+	}}
+	r.open()
+	if rep := r.report(); rep.Disks[0].URI == "" || hasAlarm(rep, alarmDisks) || tries.Load() < 4 {
+		t.Errorf("guests are answered after %d tries: %+v", tries.Load(), rep)
+	}
+	g.mustWrite(10)
+}

@@ -47,7 +47,8 @@ type item struct {
 
 	mu        sync.Mutex
 	rec       record
-	opened    bool // the fields below are valid
+	opened    bool  // the fields below are valid
+	openErr   error // of the last attempt to open; nil: none failed
 	disks     []block.Disk
 	machine   *capture.Machine
 	chain     *chain
@@ -190,6 +191,9 @@ func (it *item) reopen(ctx context.Context, r record) error {
 	if err == nil {
 		err = it.examine()
 	}
+	it.mu.Lock()
+	it.openErr = err
+	it.mu.Unlock()
 	if err != nil {
 		return errors.Join(err, it.shut(ctx))
 	}

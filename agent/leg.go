@@ -22,6 +22,7 @@ type Tuning struct {
 	PrecopyBytes  int64         // a larger set travels in markless rounds first; default 256 MiB
 	IdleAfter     time.Duration // without changes, marks are only sent this often; default 10 s
 	RetryInterval time.Duration // between attempts to resume an item; default 1 s
+	ReopenWait    time.Duration // for disks that are still in use when the agent starts; default 2 s
 }
 
 func (t Tuning) withDefaults() Tuning {
@@ -29,7 +30,8 @@ func (t Tuning) withDefaults() Tuning {
 		is  *time.Duration
 		def time.Duration
 	}{{&t.PutTimeout, time.Minute}, {&t.AskTimeout, 10 * time.Second}, {&t.RestartWait, 300 * time.Millisecond},
-		{&t.RebootWait, 3 * time.Second}, {&t.IdleAfter, 10 * time.Second}, {&t.RetryInterval, time.Second}} {
+		{&t.RebootWait, 3 * time.Second}, {&t.IdleAfter, 10 * time.Second}, {&t.RetryInterval, time.Second},
+		{&t.ReopenWait, 2 * time.Second}} {
 		if *d.is <= 0 {
 			*d.is = d.def
 		}
