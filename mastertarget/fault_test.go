@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/block"
 	"github.com/homeward-dr/homeward/durable/powerloss"
 	"github.com/homeward-dr/homeward/mastertarget"
 )
@@ -102,6 +103,46 @@ func TestSpace_Rules(t *testing.T) {
 	r.free = 1 << 40
 	if err := r.put(body, to); err != nil {
 		t.Fatal(err)
+	}
+	r.check()
+}
+
+// A pinned point does not keep those behind it from going.
+func TestSpace_PrunesBehindAPin(t *testing.T) {
+	r := newRig(t)
+	r.open()
+	r.prepare()
+	rewrite := func() error {
+		var maps []*block.Map
+		for _, disk := range r.source {
+			m := block.NewMap(block.BlocksOf(int64(len(disk))))
+			m.Set(10, 40)
+			fill(r.rng, disk[10*block.Size:50*block.Size])
+			maps = append(maps, m)
+		}
+		body, to := r.cut(homeward.MarkCrash, maps)
+		return r.put(body, to)
+	}
+	for range 12 {
+		if err := rewrite(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := r.points()
+	held := []homeward.Position{before[0].Position, before[5].Position}
+	for _, p := range held {
+		must(r.target.Pin(ctx, homeward.PinRequest{Item: id, Point: p, Name: "hold:court"}))(t)
+	}
+	r.free = 65<<20 + 1000 // the reserve and one segment's slack
+	if err := rewrite(); err != nil {
+		t.Fatalf("nothing was pruned behind the pin: %v", err)
+	}
+	after := r.points()
+	if len(after) > len(before) || after[0].Position != held[0] { // and there is a new one
+		t.Fatalf("%d points of %d are left, the oldest %v", len(after), len(before), after[0].Position)
+	}
+	for _, p := range held {
+		r.checkPoint("held"+p.Cut.String()[:4], p)
 	}
 	r.check()
 }

@@ -74,6 +74,48 @@ func TestPromoted_NoRoomForThePast(t *testing.T) {
 	}
 }
 
+// The branch that Prepare pinned by itself does not stop the machine, and a new leg
+// begins without it.
+func TestPromoted_BranchGivesWay(t *testing.T) {
+	r := newRig(t)
+	r.open()
+	r.at = homeward.Position{}.Base(r.gen)
+	req := r.request()
+	req.Branch, req.Bootable = "lost-writes", true
+	must(r.target.Prepare(ctx, req))(t)
+	r.model[r.at] = r.source.clone()
+	r.steps(4)
+	v := must(r.target.FailOver(ctx, homeward.FailOverRequest{Item: id, Generation: r.next()}))(t)
+	if err := r.promoted(r.gen); err != nil {
+		t.Fatal(err)
+	}
+	r.free = 100 << 20
+	if rep := r.report(); len(rep.Alarms) != 1 || rep.Alarms[0].Code != "volume-low" {
+		t.Fatalf("before the volume is full: %v", rep.Alarms)
+	}
+	r.fs.Fail(powerloss.OpWrite, "/vol/web01/past/*", 0, syscall.ENOSPC)
+	data := readAll(t, r.nbd.disk(t, v.Disks[1].URI))
+	copy(data[100*block.Size:], "a row of the bank's")
+	if _, err := r.nbd.disk(t, v.Disks[1].URI).WriteAt(data[100*block.Size:101*block.Size], 100*block.Size); err != nil {
+		t.Fatalf("the machine's write: %v", err)
+	}
+	r.fs.Heal()
+	r.free = 1 << 40
+	r.source = content{readAll(t, r.nbd.disk(t, v.Disks[0].URI)), data}
+	r.at = v.Point.Position.Base(r.next())
+	req = r.request()
+	req.Bootable = true
+	must(r.target.Prepare(ctx, req))(t)
+	r.model[r.at] = r.source.clone()
+	r.steps(3)
+	for _, p := range r.points() {
+		if len(p.Pins) > 0 {
+			t.Fatalf("%v is pinned by %q", p.Position, p.Pins)
+		}
+	}
+	r.check()
+}
+
 // A disk that grows needs a new leg; older points keep their size.
 func TestPrepare_GrownDisk(t *testing.T) {
 	r := newRig(t)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/homeward-dr/homeward"
@@ -131,6 +132,15 @@ func (p *pins) held(boundary uint64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.ContainsFunc(p.named, func(n pin) bool { return n.Boundary <= boundary })
+}
+
+// heldByPeople is held without the pins that Prepare makes.
+func (p *pins) heldByPeople(boundary uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.named, func(n pin) bool {
+		return n.Boundary <= boundary && !strings.HasPrefix(n.Name, branchPin)
+	})
 }
 
 // holder pins points of an item for people.

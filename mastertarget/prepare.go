@@ -173,8 +173,10 @@ func (it preparer) finishPrepare(ctx context.Context) error {
 	} else {
 		err = st.replica.chain.Restart(next.Boundary)
 	}
-	if err == nil { // an attempt that was cut off may have pinned another number
-		err = it.pins.remove(func(n pin) bool { return n.Position == next.Position && n.Boundary != next.Boundary })
+	if err == nil { // pins of points that are gone, or of an attempt that was cut off
+		err = it.pins.remove(func(n pin) bool {
+			return n.Boundary != next.Boundary && (st.Leg.Fresh || n.Position == next.Position)
+		})
 	}
 	if err != nil {
 		return homeward.Wrap(err, op, it.subject())

@@ -290,10 +290,11 @@ func (it promoter) servePromoted(ctx context.Context, v *view, st state) error {
 
 // losePast decides when the past of a promoted replica cannot be kept. The
 // machine runs on, and older points go, said aloud; unless somebody holds one of
-// them: holds never break, so then the machine's write fails.
+// them: what people hold never breaks, so then the machine's write fails. A branch
+// that Prepare made by itself is not worth that.
 func (it promoter) losePast(cause error) error {
 	st := it.state()
-	held := it.pins.held(st.FailOver.Tip.Boundary)
+	held := it.pins.heldByPeople(st.FailOver.Tip.Boundary)
 	if held || st.State != homeward.ReplicaPromoted {
 		return homeward.Errorf("keep older points", homeward.KindOf(cause), it.subject(),
 			"enlarge the retention volume, or unpin its points: the machine's write is refused until then",

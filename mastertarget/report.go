@@ -2,6 +2,7 @@ package mastertarget
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/homeward-dr/homeward"
@@ -28,6 +29,10 @@ func (it reporter) report() (homeward.ReplicaReport, error) {
 	var err error
 	if r.VolumeFree, err = it.Free(); err != nil {
 		r.Alarms = append(r.Alarms, it.alarm("volume-unknown", err.Error(), homeward.RemedyOf(err)))
+	}
+	if err == nil && st.State != "" && r.VolumeFree < 2*st.reserve() {
+		r.Alarms = append(r.Alarms, it.alarm("volume-low", fmt.Sprintf("%d bytes are free on the retention volume, of which %d are its reserve", r.VolumeFree, st.reserve()),
+			"enlarge the retention volume, unpin points, or shorten retention, before points are given up"))
 	}
 	if st.replica != nil {
 		r.RetentionBytes = st.replica.chain.Bytes()

@@ -10,12 +10,14 @@ import (
 
 // Space rules, when the retention volume runs out:
 //
-//  1. unpinned points go, the oldest first, down to the newest;
+//  1. unpinned points go, the oldest first, down to the newest: those before the
+//     first pinned one at once, those behind it as far as there is room to merge;
 //  2. scratch views go, with what was written to them;
 //  3. deltas are refused until there is room: the guest at the other side is not
 //     touched, its RPO grows.
 //
-// Holds never break. SpaceReserve stays free for one undo and one merge.
+// The volume-low alarm comes first, at twice the reserve. What people hold never
+// breaks. SpaceReserve stays free for one undo and one merge.
 
 const defaultReserve = 64 << 20
 
@@ -69,26 +71,45 @@ func (it room) noRoom(err error) error {
 func (it room) prune(ctx context.Context, want int64) (freed int64) {
 	st := it.state()
 	list := it.points()
-	dropped := 0
+	merged, pinned := 0, false
 	before := st.replica.chain.Bytes()
+	gone := map[uint64]bool{}
 	for i, p := range list {
-		if freed >= want || i == len(list)-1 || len(p.Pins) > 0 || st.keeps(p.boundary) {
-			break // segments go from the oldest end only: a merge would need room first
+		if freed >= want || i == len(list)-1 || merged == mergesPerRound { // the delta comes again
+			break
 		}
-		dropped++
-		if err := st.replica.chain.DropOlder(list[i+1].boundary); err != nil {
+		if len(p.Pins) > 0 || st.keeps(p.boundary) {
+			pinned = true
+			continue
+		}
+		gone[p.boundary] = true
+		var err error
+		if pinned {
+			merged++
+			err = it.mergeAway(ctx, st, gone)
+		} else {
+			err = st.replica.chain.DropOlder(list[i+1].boundary)
+		}
+		if err != nil {
 			it.Log.Error("pruning stopped", "item", it.id, "err", err)
 			break
 		}
 		freed = before - st.replica.chain.Bytes()
 	}
-	if dropped > 0 {
+	if dropped := len(list) - len(it.points()); dropped > 0 {
 		it.Log.Warn("points dropped: the retention volume is full", "item", it.id, "points", dropped, "bytes", freed)
 	}
 	if freed >= want {
 		return freed
 	}
 	return freed + it.dropScratch(ctx)
+}
+
+// mergeAway drops points behind a pinned one.
+func (it room) mergeAway(ctx context.Context, st state, gone map[uint64]bool) error {
+	it.quiet()
+	defer it.thinning.Unlock()
+	return thinner{it.item}.thinTo(ctx, st, gone)
 }
 
 // dropScratch closes the scratch views.
