@@ -307,8 +307,9 @@ func (k *walker) checkCost(set maps, rev recovery.Reversal) {
 	if limit := set.bytes()*110/100 + small; rev.Sent.PlainBytes > limit {
 		k.fatal("reprotect sent %d bytes for a set of %d", rev.Sent.PlainBytes, set.bytes())
 	}
+	// A node of the digest tree that differs is read once more, block by block.
 	const sample = 2 * 64 * homeward.BlockSize
-	if limit := int64(len(set)*sample) + rev.Estimate.FullReads; rev.FullReads > limit {
+	if limit := 2 * (int64(len(set)*sample) + rev.Estimate.FullReads); rev.FullReads > limit {
 		k.fatal("reprotect read %d bytes to compare, more than its sample and the %d it said: %v", rev.FullReads, rev.Estimate.FullReads,
 			k.w.Logged("map not trusted"))
 	}

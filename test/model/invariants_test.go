@@ -38,10 +38,13 @@ func (k *walker) check() {
 
 func (k *walker) checkAll(ctx context.Context) error {
 	g := k.guest()
+	if g == nil { // a site lost power just now
+		return homeward.Errorf("check", homeward.Unavailable, string(k.it.ID()), "", "its machine does not run")
+	}
 	if err := g.Pause(ctx); err != nil {
 		return errors.Join(err, g.Err())
 	}
-	err := k.checkLaw(ctx)
+	err := k.checkLaw(ctx, g)
 	if err == nil {
 		err = k.checkPoints(ctx)
 	}
@@ -158,7 +161,7 @@ func (k *walker) difference(ctx context.Context) (maps, error) {
 }
 
 // checkLaw is I-0: what really differs is in the maps.
-func (k *walker) checkLaw(ctx context.Context) error {
+func (k *walker) checkLaw(ctx context.Context, g *world.Guest) error {
 	other := k.standby()
 	if k.it.State == recovery.FailedOver {
 		other = k.running()
@@ -176,11 +179,11 @@ func (k *walker) checkLaw(ctx context.Context) error {
 	if media == nil {
 		media = k.w.Media(other, k.it.Machine)
 	}
-	now, err := k.guest().Read(ctx)
+	now, err := g.Read(ctx)
 	if err != nil {
 		return err
 	}
-	if err := world.Between(k.w.Clock.Tick(), k.w.Clock.Tick(), k.guest().Timeline.Observe(now)); err != nil {
+	if err := world.Between(k.w.Clock.Tick(), k.w.Clock.Tick(), g.Timeline.Observe(now)); err != nil {
 		return fmt.Errorf("the guest reads what it did not write: %w", err)
 	}
 	if err := set.cover(now, media); err != nil {
