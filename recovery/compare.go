@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/block"
@@ -12,7 +13,7 @@ type hasher struct {
 	role   homeward.Prover
 	req    homeward.DigestRequest
 	size   int64
-	read   int64 // bytes of disk the role read so far
+	read   atomic.Int64 // bytes of disk the role read so far; block.Compare asks concurrently
 	within []byte
 }
 
@@ -38,7 +39,7 @@ func (h *hasher) Hashes(ctx context.Context, level int, index, count int64) ([]b
 		for b := rep.Hashes; len(b) > 0; b = b[len(block.Hash{}):] {
 			out = append(out, block.Hash(b[:len(block.Hash{})]))
 		}
-		h.read += rep.Read
+		h.read.Add(rep.Read)
 		index, count = index+req.Count, count-req.Count
 	}
 	return out, nil
@@ -82,5 +83,5 @@ func (it *Item) compareWithin(ctx context.Context, d homeward.Disk, blocks *bloc
 	a := &hasher{role: it.Running.Agent, req: req, size: d.Size, within: within}
 	b := &hasher{role: it.Standby.Target, req: req, size: d.Size, within: within}
 	differ, _, err = block.Compare(ctx, a, b, blocks)
-	return differ, a.read + b.read, err
+	return differ, a.read.Load() + b.read.Load(), err
 }

@@ -49,7 +49,7 @@ func (it *Item) prove(ctx context.Context, at homeward.Position, tell func(homew
 		}
 		p.Disks = append(p.Disks, dp)
 		p.Equal = p.Equal && dp.Differ == 0 && dp.Source == dp.Target
-		p.ReadBytes += a.read + b.read
+		p.ReadBytes += a.read.Load() + b.read.Load()
 	}
 	return p, nil
 }

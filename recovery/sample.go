@@ -13,6 +13,10 @@ import (
 // before the maps are trusted: 256 KiB read on each side.
 const sampleBlocks = 64
 
+// looksAgain is how often blocks that differ are looked at again before the map
+// is held to have missed them.
+const looksAgain = 3
+
 // sample compares random blocks outside the maps. A difference there means that
 // a map missed a write, so nothing it left out can be believed: the whole disk
 // becomes suspect, with the reason.
@@ -30,6 +34,17 @@ func (it *Item) sample(ctx context.Context, set *differences) (read int64, err e
 		}
 		if differ, err = it.unexplained(ctx, i, differ); err != nil {
 			return read, err
+		}
+		// What was written, shipped and applied between the two questions looks missed,
+		// but only once.
+		for again := 0; again < looksAgain && differ.Count() > 0; again++ {
+			if differ, n, err = it.compareWithin(ctx, d.disk, differ); err == nil {
+				read += n
+				differ, err = it.unexplained(ctx, i, differ)
+			}
+			if err != nil {
+				return read, err
+			}
 		}
 		if n := differ.Count(); n > 0 {
 			d.suspect.Set(0, d.suspect.Blocks())
