@@ -83,6 +83,13 @@ const compareStep = "check maps, compare suspect ranges"
 // completeMaps adds to the capture's map what the suspect ranges differ in, and
 // lets it close its cuts with bootable marks again.
 func (it *Item) completeMaps(ctx context.Context, set *differences, tell func(homeward.Progress)) error {
+	now, err := it.Running.Agent.Changes(ctx, homeward.ItemRequest{Item: it.ID()})
+	if err == nil { // what a power loss since made suspect is compared, not sampled
+		err = set.refresh(now)
+	}
+	if err != nil {
+		return err
+	}
 	sampled, err := it.sample(ctx, set)
 	if err != nil {
 		return err

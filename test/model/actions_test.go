@@ -270,7 +270,7 @@ func (k *walker) reprotect() {
 	}
 	var set maps
 	var rev recovery.Reversal
-	deaths := k.deaths()
+	deaths, doubted := k.deaths(), len(k.w.Logged("map not trusted"))
 	k.do("reprotect", func(ctx context.Context) (err error) {
 		old.Hyper.Crash(k.it.ID()) // it wrote to the end
 		if set == nil {
@@ -284,6 +284,9 @@ func (k *walker) reprotect() {
 	})
 	k.fence(old)
 	undisturbed := deaths == k.deaths()
+	if lines := k.w.Logged("map not trusted"); undisturbed && len(lines) > doubted {
+		k.fatal("a map was doubted though it is right: %v", lines)
+	}
 	k.since = 0
 	k.do("look at the branch", func(ctx context.Context) error {
 		contents, err := k.w.ReadPoint(ctx, k.it.Standby, k.it.ID(), rev.Branch.Position)
