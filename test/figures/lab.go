@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -16,7 +17,13 @@ import (
 )
 
 // lab makes the stages of one figure.
-type lab struct{ binary string }
+type lab struct {
+	binary string
+	out    io.Writer
+}
+
+// say prints a line; there is nobody to tell that it could not be.
+func (l *lab) say(format string, args ...any) { _, _ = fmt.Fprintf(l.out, format, args...) }
 
 // stage builds two sites and prepares the machine; prepare may change its disks
 // before it is protected.
@@ -102,8 +109,9 @@ func peak(p *demo.Program) string {
 	return "unknown"
 }
 
-func peaks(st *demo.Stage) {
+// peaks prints those of the roles on the way.
+func (l *lab) peaks(st *demo.Stage) {
 	for _, p := range []*demo.Program{st.Home.Agent, st.Home.Process, st.Away.Target} {
-		fmt.Printf("  %-12s %s\n", p.Name, peak(p))
+		l.say("  %-12s %s\n", p.Name, peak(p))
 	}
 }

@@ -60,12 +60,13 @@ func run(ctx context.Context) (err error) {
 	if err := build.Run(); err != nil {
 		return fmt.Errorf("build homeward (run this in the checkout): %w", err)
 	}
+	l := &lab{binary: binary, out: os.Stdout}
 	for _, f := range figures() {
 		if *only != "" && !slices.Contains(strings.Split(*only, ","), f.name) {
 			continue
 		}
-		fmt.Printf("%s: %s\n", f.name, f.what)
-		if err := f.do(ctx, &lab{binary: binary}); err != nil {
+		l.say("%s: %s\n", f.name, f.what)
+		if err := f.do(ctx, l); err != nil {
 			return fmt.Errorf("%s: %w", f.name, err)
 		}
 	}

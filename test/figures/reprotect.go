@@ -56,7 +56,7 @@ func reprotectOf(ctx context.Context, l *lab, size int64) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("  %d GiB: predicted %d, dirty %d, wire %d bytes: %.3f of dirty; full reads %d; commit %v, reprotect %.2f s; equal %t\n", size>>30,
+	l.say("  %d GiB: predicted %d, dirty %d, wire %d bytes: %.3f of dirty; full reads %d; commit %v, reprotect %.2f s; equal %t\n", size>>30,
 		took.Estimate.Bytes, took.Sent.DirtyBytes, took.WireBytes, float64(took.WireBytes)/float64(took.Sent.DirtyBytes), took.FullReads,
 		commit.Round(time.Millisecond), took.Seconds, proof.Equal)
 	return nil

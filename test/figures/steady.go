@@ -37,14 +37,14 @@ func hold(ctx context.Context, l *lab) error {
 		if err != nil {
 			return err
 		}
-		fmt.Printf("  queue depth %s: hold p99 %v over cuts so far, %d demotions\n", depth, rep.HoldP99, rep.Demotions)
+		l.say("  queue depth %s: hold p99 %v over cuts so far, %d demotions\n", depth, rep.HoldP99, rep.Demotions)
 		for line := range strings.Lines(string(out)) {
 			if strings.Contains(line, "IOPS=") {
-				fmt.Printf("  %s\n", strings.TrimSpace(line))
+				l.say("  %s\n", strings.TrimSpace(line))
 			}
 		}
 	}
-	peaks(st)
+	l.peaks(st)
 	return nil
 }
 
@@ -79,7 +79,7 @@ func rpoAt(ctx context.Context, l *lab, interval time.Duration) error {
 		age := time.Since(rep.AppliedAt)
 		worst, sum, n = max(worst, age), sum+age, n+1
 	}
-	fmt.Printf("  interval %v: newest point at most %v old (%.2f intervals), %v on average\n", interval,
+	l.say("  interval %v: newest point at most %v old (%.2f intervals), %v on average\n", interval,
 		worst.Round(time.Millisecond), worst.Seconds()/interval.Seconds(), (sum / time.Duration(n)).Round(time.Millisecond))
 	return nil
 }
@@ -96,8 +96,8 @@ func memory(ctx context.Context, l *lab) error {
 	}
 	defer st.Close()
 	took := time.Since(began)
-	fmt.Printf("  2 GiB of random data in %v, %.0f MiB/s\n", took.Round(time.Millisecond), 2048/took.Seconds())
-	peaks(st)
+	l.say("  2 GiB of random data in %v, %.0f MiB/s\n", took.Round(time.Millisecond), 2048/took.Seconds())
+	l.peaks(st)
 	return nil
 }
 
@@ -114,7 +114,7 @@ func points(ctx context.Context, l *lab) error {
 			return err
 		}
 		if rep.Points >= 1000 {
-			fmt.Printf("  %d points, %d MiB of undo\n", rep.Points, rep.RetentionBytes>>20)
+			l.say("  %d points, %d MiB of undo\n", rep.Points, rep.RetentionBytes>>20)
 			break
 		}
 		time.Sleep(200 * time.Millisecond) // the pace of asking
@@ -130,7 +130,7 @@ func points(ctx context.Context, l *lab) error {
 	if _, err := st.Away.Side.Target.OpenView(ctx, oldest); err != nil {
 		return err
 	}
-	fmt.Printf("  listed in %v, a view of the oldest opened in %v\n", listed.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
-	peaks(st)
+	l.say("  listed in %v, a view of the oldest opened in %v\n", listed.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
+	l.peaks(st)
 	return nil
 }

@@ -13,7 +13,7 @@
 //	powerloss_test.go    the old side comes back without its live map
 //	requests_test.go     bad input, each refused with what to do
 //	damage_test.go       files of roles torn and flipped at rest
-//	full_test.go         full disks
+//	full_test.go         full disks; medium_test.go: disks that fail
 //	peers_test.go        links and roles that hang
 //	points_test.go       the choice of points, lost writes, disks that change size
 //	cli_test.go          the command line, run to its end

@@ -32,7 +32,7 @@ func run(m *testing.M) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // a left-over temporary file
+	defer os.RemoveAll(dir) // a left-over temporary file
 	binary = filepath.Join(dir, "homeward")
 	build := exec.Command("go", "build", "-o", binary, "./cmd/homeward")
 	build.Dir, build.Stderr = root, os.Stderr

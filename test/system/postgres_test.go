@@ -185,7 +185,7 @@ func (s *server) asNobody(ctx context.Context, name string, args ...string) erro
 	if err != nil {
 		return err
 	}
-	defer log.Close() //nolint:errcheck // only for the message
+	defer log.Close() // only for the message
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Run(); err != nil {
 		out, _ := os.ReadFile(log.Name())
@@ -223,15 +223,15 @@ func (s *server) wreck() {
 		}
 	}
 	for range 100 { // until the last process of the database is gone
-		if err := unix.Unmount(filepath.Join(s.dir, "mnt"), 0); err != unix.EBUSY { //nolint:errorlint // plain errno
+		if err := unix.Unmount(filepath.Join(s.dir, "mnt"), 0); err != unix.EBUSY { // plain errno
 			break
 		}
 		time.Sleep(50 * time.Millisecond) // the kernel tells nobody
 	}
 	if s.loop != "" {
-		_ = exec.Command("losetup", "-d", s.loop).Run() //nolint:errcheck // gone with its file
+		_ = exec.Command("losetup", "-d", s.loop).Run() // gone with its file
 	}
-	_ = exec.Command("fusermount3", "-u", "-z", filepath.Join(s.dir, "fuse")).Run() //nolint:errcheck // ended already
+	_ = exec.Command("fusermount3", "-u", "-z", filepath.Join(s.dir, "fuse")).Run() // ended already
 	_ = s.fuse.Process.Kill()
 	_ = s.fuse.Wait()
 	s.fuse, s.loop = nil, ""

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,24 +28,8 @@ func TestBadRequestsAreRefused(t *testing.T) {
 	home := r.Home.Side
 	image := strings.TrimPrefix(home.Disks[0], "file:")
 	g := homeward.Generation{}.Next()
-	capture := func(change func(*homeward.CaptureRequest)) func() error {
-		return func() error {
-			req := homeward.CaptureRequest{Machine: r.Machine(), Disks: home.Disks, Generation: g, InitialAll: true, Sink: home.SinkURL, Policy: policy()}
-			req.Disks = append([]string(nil), home.Disks...)
-			change(&req)
-			_, err := home.Agent.Prepare(r.ctx, req)
-			return err
-		}
-	}
-	replica := func(change func(*homeward.ReplicaRequest)) func() error {
-		return func() error {
-			req := homeward.ReplicaRequest{Machine: r.Machine(), Disks: append([]string(nil), r.Away.Side.Disks...), Generation: g,
-				Base: homeward.Position{}.Base(g), Policy: policy().WithDefaults()}
-			change(&req)
-			_, err := r.Away.Side.Target.Prepare(r.ctx, req)
-			return err
-		}
-	}
+	capture := func(change func(*homeward.CaptureRequest)) func() error { return r.captures(g, change) }
+	replica := func(change func(*homeward.ReplicaRequest)) func() error { return r.replicates(g, change) }
 	small := filepath.Join(r.Dir, "small.raw")
 	r.must(os.WriteFile(small, make([]byte, 1<<20), 0o600))
 	locked := r.readOnlyImage()
@@ -88,6 +73,28 @@ func TestBadRequestsAreRefused(t *testing.T) {
 	r.hear(r.Home, 0)
 	r.replicated()
 	r.prove()
+}
+
+// captures calls the home agent's Prepare with a request that change made wrong.
+func (r *rig) captures(g homeward.Generation, change func(*homeward.CaptureRequest)) func() error {
+	return func() error {
+		req := homeward.CaptureRequest{Machine: r.Machine(), Disks: slices.Clone(r.Home.Side.Disks), Generation: g, InitialAll: true,
+			Sink: r.Home.Side.SinkURL, Policy: policy()}
+		change(&req)
+		_, err := r.Home.Side.Agent.Prepare(r.ctx, req)
+		return err
+	}
+}
+
+// replicates does the same with the away master target's.
+func (r *rig) replicates(g homeward.Generation, change func(*homeward.ReplicaRequest)) func() error {
+	return func() error {
+		req := homeward.ReplicaRequest{Machine: r.Machine(), Disks: slices.Clone(r.Away.Side.Disks), Generation: g,
+			Base: homeward.Position{}.Base(g), Policy: policy().WithDefaults()}
+		change(&req)
+		_, err := r.Away.Side.Target.Prepare(r.ctx, req)
+		return err
+	}
 }
 
 // readOnlyImage is a disk on a medium that takes no writes, even from root.

@@ -56,7 +56,7 @@ func (r *rig) cleanView(what string) {
 }
 
 func exitOf(err error) int {
-	if e, ok := err.(*exec.ExitError); ok { //nolint:errorlint // as exec returns it
+	if e, ok := err.(*exec.ExitError); ok { // as exec returns it
 		return e.ExitCode()
 	}
 	return -1
