@@ -178,13 +178,12 @@ func (s *Site) openTarget(p *Process) (instance[homeward.MasterTarget], error) {
 	s.world.Net.register(p.name, t, p)
 	return instance[homeward.MasterTarget]{t, func(end context.Context) error {
 		cancel()
+		defer serving.Wait() // it takes the socket away: not that of the next process
 		if !p.Alive() {
-			err = server.Close(end) // connections of a dead process break first
+			err := server.Close(end) // connections of a dead process break first
 			return errors.Join(err, t.Close(end))
 		}
-		err := errors.Join(t.Close(end), server.Close(end))
-		serving.Wait()
-		return err
+		return errors.Join(t.Close(end), server.Close(end))
 	}}, nil
 }
 
