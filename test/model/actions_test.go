@@ -257,7 +257,6 @@ func (k *walker) cancel() {
 func (k *walker) reprotect() {
 	old, now := k.standby(), k.running()
 	quiet := k.rng.IntN(2) == 0
-	k.harm = false
 	ctx, cancel := k.context()
 	defer cancel()
 	if err := k.settle(ctx); err != nil {

@@ -29,9 +29,6 @@ type walker struct {
 	since int64
 	stale []*staleGuest
 	steps []string
-	// harm is set while a role was killed or lost power since the last step: figures
-	// of cost are then not those of the normal path.
-	harm bool
 }
 
 // staleGuest is a machine of an older generation that somebody may resume.

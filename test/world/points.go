@@ -2,6 +2,7 @@ package world
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -22,8 +23,8 @@ type snapshot struct {
 func Hash(contents [][]byte) [32]byte {
 	h := blake3.New()
 	for _, c := range contents {
-		fmt.Fprintf(h, "%d:", len(c))
-		_, _ = h.Write(c) // a hash takes everything
+		_, _ = h.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(c)))) // a hash takes everything
+		_, _ = h.Write(c)
 	}
 	return [32]byte(h.Sum(nil))
 }

@@ -214,7 +214,7 @@ func (s *Site) passOnLive(from string) error {
 			if err := os.MkdirAll(filepath.Dir(filepath.Join(to, name)), 0o700); err != nil {
 				return err
 			}
-			if err := os.WriteFile(filepath.Join(to, name), data, 0o600); err != nil {
+			if err := durable.WriteFile(durable.OS(), filepath.Join(to, name), data, 0o600); err != nil {
 				return err
 			}
 		}
