@@ -7,11 +7,20 @@ import (
 	"github.com/homeward-dr/homeward"
 )
 
+// The lists that a later call may find unfinished.
+const (
+	opFailOver    = "fail over"
+	opFailBack    = "fail back"
+	opChangePoint = "change point"
+	opCommit      = "commit"
+	opCancel      = "cancel failover"
+)
+
 // FailOver boots the standby side at a point (zero: the newest). The running
 // side is taken to be lost: it is not asked for anything. What it wrote after the
 // point stays in maps, for the way back.
 func (it *Item) FailOver(ctx context.Context, point homeward.Position) error {
-	const op = "fail over"
+	const op = opFailOver
 	if err := it.mayRaise(op, point); err != nil {
 		return err
 	}
@@ -33,7 +42,7 @@ func (it *Item) mayRaise(op string, point homeward.Position) error {
 // seeds call failback when the standby side is the original one. With a point
 // given, that older state is booted instead; the newer one is still there.
 func (it *Item) FailOverPlanned(ctx context.Context, point homeward.Position) error {
-	const op = "fail back"
+	const op = opFailBack
 	if err := it.mayRaise(op, point); err != nil {
 		return err
 	}
@@ -81,8 +90,11 @@ func (it *Item) drain(ctx context.Context) (last homeward.CutReport, err error) 
 // ChangePoint runs the failed-over machine from another point instead. What it
 // wrote so far is dropped with its overlay.
 func (it *Item) ChangePoint(ctx context.Context, point homeward.Position) error {
-	const op = "change point"
+	const op = opChangePoint
 	if err := it.require(op, FailedOver); err != nil {
+		return err
+	}
+	if err := it.notCommitting(ctx, op); err != nil {
 		return err
 	}
 	next := it.begin(op, point)
@@ -93,11 +105,18 @@ func (it *Item) ChangePoint(ctx context.Context, point homeward.Position) error 
 }
 
 // Commit ends the choice of points: the view becomes the replica behind the
-// running machine, and the sides swap.
+// running machine, and the sides swap. Refused while another list is unfinished:
+// the machine may not run on the view yet.
 func (it *Item) Commit(ctx context.Context) error {
-	if err := it.require("commit", FailedOver); err != nil {
+	const op = opCommit
+	if err := it.require(op, FailedOver); err != nil {
 		return err
 	}
+	if it.list.op != "" && it.list.op != op {
+		return homeward.Errorf(op, homeward.Conflict, "item "+string(it.ID()),
+			"call it again until it succeeds, or cancel the failover", "%s is unfinished", it.list.op)
+	}
+	it.begin(op, homeward.Position{})
 	err := it.step(ctx, "promote overlay", func(tell func(homeward.Progress)) error {
 		return poll(ctx, func() (bool, error) {
 			r, err := it.Standby.Target.Promote(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: it.Generation})
@@ -113,55 +132,8 @@ func (it *Item) Commit(ctx context.Context) error {
 	it.Running, it.Standby = it.Standby, it.Running
 	it.RunsOn = viewRefs(it.View)
 	it.State = Committed
+	it.end()
 	return nil
-}
-
-// Cancel gives a failover up before it is committed: the overlay is dropped, and
-// the side that ran before runs and replicates again from where it stood.
-func (it *Item) Cancel(ctx context.Context) error {
-	const op = "cancel failover"
-	if err := it.require(op, FailedOver); err != nil {
-		return err
-	}
-	next := it.begin(op, homeward.Position{})
-	err := it.retireStandby(ctx, next)
-	if err == nil {
-		err = it.once(ctx, "drop overlay", func(func(homeward.Progress)) error {
-			replica, err := it.Standby.Target.CancelFailOver(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: next})
-			it.list.drained = replica.Applied
-			return err
-		})
-	}
-	if err == nil && !it.Planned { // it may still run under the old generation
-		err = it.once(ctx, "hand over running side", func(func(homeward.Progress)) error {
-			if err := it.shutdown(ctx, it.Running, true); err != nil {
-				return err
-			}
-			_, err := it.Running.Agent.Handover(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: next})
-			return err
-		})
-	}
-	if err != nil {
-		return err
-	}
-	var report homeward.CaptureReport
-	err = it.step(ctx, "resume capture", func(func(homeward.Progress)) (err error) {
-		it.Generation, it.Base = next, it.list.drained
-		if err = it.route(ctx, it.Running, it.Standby); err != nil {
-			return err
-		}
-		report, err = it.Running.Agent.Prepare(ctx, homeward.CaptureRequest{Machine: it.Machine, Disks: it.RunsOn,
-			Generation: next, Base: it.Base, Sink: it.Running.SinkURL, Policy: it.Policy})
-		return err
-	})
-	if err == nil {
-		err = it.step(ctx, "boot machine", func(func(homeward.Progress)) error { return it.boot(ctx, it.Running, report) })
-	}
-	if err == nil {
-		it.State = Protected
-		it.end()
-	}
-	return err
 }
 
 // raiseStandby serves the point at the standby side under a new generation,
@@ -201,23 +173,4 @@ func viewRefs(v homeward.View) []string {
 		refs[i] = d.URI
 	}
 	return refs
-}
-
-// retireStandby stops the failed-over machine and gives up its capture.
-func (it *Item) retireStandby(ctx context.Context, next homeward.Generation) error {
-	req := homeward.GenerationRequest{Item: it.ID(), Generation: next}
-	err := it.once(ctx, "stop failed-over machine", func(func(homeward.Progress)) error { return it.shutdown(ctx, it.Standby, false) })
-	if err == nil {
-		err = it.once(ctx, "end its capture", func(func(homeward.Progress)) error {
-			_, err := it.Standby.Agent.Handover(ctx, req)
-			return err
-		})
-	}
-	if err == nil {
-		err = it.once(ctx, "give up its capture", func(func(homeward.Progress)) error {
-			_, err := it.Standby.Agent.Release(ctx, req)
-			return err
-		})
-	}
-	return err
 }

@@ -1,0 +1,141 @@
+package recovery
+
+import (
+	"context"
+
+	"github.com/homeward-dr/homeward"
+)
+
+// Cancel gives a failover up before it is committed: the overlay is dropped, and
+// the side that ran before runs and replicates again from where it stood. A
+// failover that did not come as far as to serve its point can be cancelled too;
+// then the machine is brought back even if the standby side cannot be told, and
+// Cancel, called again until it succeeds, tells it later.
+func (it *Item) Cancel(ctx context.Context) error {
+	raised := it.State == FailedOver
+	switch it.list.op {
+	case opFailOver, opFailBack, opCancel:
+		if err := it.require(opCancel, FailedOver, Protected); err != nil {
+			return err
+		}
+	default:
+		if err := it.require(opCancel, FailedOver); err != nil {
+			return err
+		}
+	}
+	if raised {
+		if err := it.notCommitting(ctx, opCancel); err != nil {
+			return err
+		}
+	}
+	return it.cancel(ctx, raised)
+}
+
+func (it *Item) cancel(ctx context.Context, raised bool) error {
+	next := it.begin(opCancel, homeward.Position{})
+	if raised {
+		if err := it.retireStandby(ctx, next); err != nil {
+			return err
+		}
+	}
+	// Nothing runs at the standby side. If it was not raised, nothing ever did.
+	untold := it.once(ctx, "drop overlay", func(func(homeward.Progress)) error {
+		replica, err := it.Standby.Target.CancelFailOver(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: next})
+		if err == nil {
+			it.list.drained = replica.Applied
+		}
+		return err
+	})
+	if untold != nil && raised {
+		return untold
+	}
+	resumed := it.Generation == next // by an attempt that could not tell the standby side
+	if resumed && untold == nil && it.list.drained.Generation != next && it.list.drained != it.Base {
+		it.end() // the replica stands elsewhere than was thought: once more, under another generation
+		return it.cancel(ctx, raised)
+	}
+	if !raised || !it.Planned { // it may still run under the old generation
+		err := it.once(ctx, "hand over running side", func(func(homeward.Progress)) error { return it.retireRunning(ctx, next) })
+		if err != nil {
+			return err
+		}
+	}
+	if !resumed {
+		it.Generation, it.Base = next, it.list.drained
+	}
+	if err := it.resumeRunning(ctx); err != nil {
+		return err
+	}
+	if untold != nil {
+		return homeward.Errorf(opCancel, homeward.KindOf(untold), "item "+string(it.ID()),
+			"the machine runs again and is not protected: cancel once more when the standby side answers", "%w", untold)
+	}
+	it.State = Protected
+	it.end()
+	return nil
+}
+
+// retireRunning stops the machine at the running side and ends its leg there.
+func (it *Item) retireRunning(ctx context.Context, next homeward.Generation) error {
+	if err := it.shutdown(ctx, it.Running, true); err != nil {
+		return err
+	}
+	changes, err := it.Running.Agent.Handover(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: next})
+	if err == nil && it.list.drained.IsZero() { // the standby side could not be asked where it stands
+		it.list.drained = changes.Since
+	}
+	return err
+}
+
+// resumeRunning begins a leg at the running side, where one was handed over, and
+// boots the machine there.
+func (it *Item) resumeRunning(ctx context.Context) error {
+	var report homeward.CaptureReport
+	err := it.step(ctx, "resume capture", func(func(homeward.Progress)) (err error) {
+		if err = it.route(ctx, it.Running, it.Standby); err != nil {
+			return err
+		}
+		report, err = it.Running.Agent.Prepare(ctx, homeward.CaptureRequest{Machine: it.Machine, Disks: it.RunsOn,
+			Generation: it.Generation, Base: it.Base, Sink: it.Running.SinkURL, Policy: it.Policy})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return it.step(ctx, "boot machine", func(func(homeward.Progress)) error { return it.boot(ctx, it.Running, report) })
+}
+
+// notCommitting refuses to give up a view that becomes the replica: it is asked
+// before anything is stopped.
+func (it *Item) notCommitting(ctx context.Context, op string) error {
+	replica, err := it.Standby.Target.Report(ctx, homeward.ItemRequest{Item: it.ID()})
+	if err != nil {
+		return err
+	}
+	if replica.State == homeward.ReplicaPromoting || replica.State == homeward.ReplicaPromoted {
+		return homeward.Errorf(op, homeward.Conflict, "item "+string(it.ID()), "commit it to the end, then fail back", "its commit has begun")
+	}
+	return nil
+}
+
+// retireStandby stops the failed-over machine and gives up its capture.
+func (it *Item) retireStandby(ctx context.Context, next homeward.Generation) error {
+	req := homeward.GenerationRequest{Item: it.ID(), Generation: next}
+	err := it.once(ctx, "stop failed-over machine", func(func(homeward.Progress)) error { return it.shutdown(ctx, it.Standby, false) })
+	if err == nil {
+		err = it.once(ctx, "end its capture", func(func(homeward.Progress)) error {
+			_, err := it.Standby.Agent.Handover(ctx, req)
+			if homeward.KindOf(err) == homeward.NotFound { // it never began, or is given up already
+				return nil
+			}
+			return err
+		})
+	}
+	if err == nil {
+		err = it.once(ctx, "give up its capture", func(func(homeward.Progress)) error {
+			_, err := it.Standby.Agent.Release(ctx, req)
+			return err
+		})
+	}
+	return err
+}
