@@ -139,7 +139,7 @@ func (s *server) PowerOn(ctx context.Context, key string, ref homeward.Ref) (hom
 		}
 	}
 	_ = os.Remove(filepath.Join(s.data(), "postmaster.pid")) // of a machine that died
-	err := s.asNobody(ctx, "pg_ctl", "-D", s.data(), "-o", "-c listen_addresses='' -c shared_buffers=16MB -k "+filepath.Join(s.dir, "run"),
+	err := s.asNobody(ctx, "pg_ctl", "-D", s.data(), "-o", "-c listen_addresses='' -c shared_buffers=16MB -c dynamic_shared_memory_type=mmap -k "+filepath.Join(s.dir, "run"),
 		"-l", filepath.Join(s.dir, "run", "log"), "-w", "start")
 	if err != nil {
 		return homeward.Operation{}, err
