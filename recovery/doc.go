@@ -9,4 +9,10 @@
 // (new) running side. Failback is the same list with the sides swapped, preceded
 // by a drain that loses nothing. Every call is idempotent, so a list that was cut
 // short is simply run again.
+//
+// The branch, the last state of the side that becomes the standby one, stays pinned
+// until that side has run and follows once more, and the first point of that leg
+// stands with a branch of its own; or until somebody unpins it. Then it ages like
+// any other point. Should the side run meanwhile and its retention volume fill up,
+// the branch goes before a write of the machine fails.
 package recovery

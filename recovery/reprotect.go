@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/homeward-dr/homeward"
@@ -18,8 +19,11 @@ type Reversal struct {
 	Branch    homeward.Point    `json:"branch"` // the standby side's own last state, kept and servable
 }
 
-// BranchName is the pin under which a standby side's own last state is kept.
+// BranchName is the name under which a standby side's own last state is kept.
 const BranchName = "lost-writes"
+
+// branchPin is the pin that the master target makes of it.
+const branchPin = "branch:" + BranchName
 
 // Reprotect makes the standby side, where the machine used to run, follow the
 // running side. What travels is, per disk, the union of
@@ -64,6 +68,9 @@ func (it *Item) Reprotect(ctx context.Context) (Reversal, error) {
 	}
 	if err == nil {
 		err = it.awaitFirstPoint(ctx, "resync")
+	}
+	if err == nil {
+		err = it.step(ctx, "let older branches go", func(func(homeward.Progress)) error { return it.unpinOlderBranches(ctx) })
 	}
 	if err != nil {
 		return rev, err
@@ -117,6 +124,24 @@ func (it *Item) becomeReplica(ctx context.Context) error {
 	return err
 }
 
+// unpinOlderBranches lets go what the standby side kept of the times it ran
+// before: the branch of this leg stands.
+func (it *Item) unpinOlderBranches(ctx context.Context) error {
+	list, err := it.Standby.Target.Points(ctx, homeward.ItemRequest{Item: it.ID()})
+	if err != nil {
+		return err
+	}
+	for _, p := range list.Points {
+		if p.Position == it.Base || !slices.Contains(p.Pins, branchPin) {
+			continue
+		}
+		if _, err := it.Standby.Target.Unpin(ctx, homeward.PinRequest{Item: it.ID(), Point: p.Position, Name: branchPin}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (it *Item) startReverse(ctx context.Context) error {
 	if err := it.route(ctx, it.Running, it.Standby); err != nil {
 		return err
@@ -153,7 +178,7 @@ func (it *Item) account(ctx context.Context, before homeward.CaptureReport, rev 
 	}
 	for _, p := range points.Points {
 		for _, pin := range p.Pins {
-			if pin == "branch:"+BranchName {
+			if pin == branchPin {
 				rev.Branch = p
 			}
 		}
