@@ -2,6 +2,7 @@ package mastertarget
 
 import (
 	"iter"
+	"slices"
 
 	"github.com/homeward-dr/homeward/block"
 	"github.com/homeward-dr/homeward/mastertarget/overlay"
@@ -21,15 +22,16 @@ type guard struct {
 	lose func(error) error
 
 	latch overlay.Latch
-	saved *block.Map // regions that are in past, durably
+	saved *block.Map // blocks that are in past, durably
 }
 
-// regionBlocks is what is kept at once: 256 KiB, for one pair of flushes.
+// regionBlocks is what is kept at once for a machine's write: 256 KiB, for one
+// pair of flushes.
 const regionBlocks = 64
 
 func newGuard(disk block.Disk, point *pointDisk, past *overlay.Store, lose func(error) error) *guard {
 	return &guard{disk: disk, point: point, past: past, size: point.Size(), lose: lose,
-		saved: block.NewMap((block.BlocksOf(point.Size()) + regionBlocks - 1) / regionBlocks)}
+		saved: block.NewMap(block.BlocksOf(point.Size()))}
 }
 
 func (g *guard) Size() int64                             { return g.size }
@@ -60,11 +62,11 @@ func (g *guard) keep(off, n int64) error {
 	if n <= 0 || off < 0 || off+n > g.size {
 		return nil // the disk will refuse it, or there is nothing to do
 	}
-	const region = regionBlocks * block.Size
-	first, last := off/region, (off+n-1)/region
-	if g.saved.CountRange(first, last-first+1) == last-first+1 {
+	if g.isSaved(off/block.Size, (off+n-1)/block.Size+1) {
 		return nil
 	}
+	const region = regionBlocks * block.Size
+	first, last := off/region, (off+n-1)/region
 	const step = 64 // regions flushed together
 	for ; first <= last; first += step {
 		if err := g.keepRegions(block.Run{Start: first, Count: min(step, last-first+1)}); err != nil {
@@ -74,23 +76,70 @@ func (g *guard) keep(off, n int64) error {
 	return nil
 }
 
+func (g *guard) isSaved(start, end int64) bool {
+	return g.saved.CountRange(start, end-start) == end-start
+}
+
 func (g *guard) keepRegions(regions block.Run) error {
 	g.latch.Lock(regions)
 	defer g.latch.Unlock(regions)
-	if g.saved.CountRange(regions.Start, regions.Count) == regions.Count || g.point.replica.pastLost.Load() {
-		return nil
-	}
 	start := regions.Start * regionBlocks
 	end := min(start+regions.Count*regionBlocks, block.BlocksOf(g.size))
-	err := g.copyToPast(start, end)
+	if g.isSaved(start, end) {
+		return nil
+	}
+	return g.save(func(each func(start, end int64) error) error { return each(start, end) })
+}
+
+// keepBlocks keeps those blocks of [start, end) that are in a map, and no others,
+// all with one pair of flushes: what a promotion is about to overwrite is known.
+func (g *guard) keepBlocks(start, end int64, blocks *block.Map) error {
+	end = min(end, block.BlocksOf(g.size))
+	if start >= end || !blocks.HasAny(start, end-start) {
+		return nil
+	}
+	regions := block.Run{Start: start / regionBlocks, Count: (end-1)/regionBlocks - start/regionBlocks + 1}
+	g.latch.Lock(regions)
+	defer g.latch.Unlock(regions)
+	runs := slices.Collect(within(blocks, start, end)) // the machine may add to the map meanwhile
+	return g.save(func(each func(start, end int64) error) error {
+		for _, r := range runs {
+			if err := each(r.Start, r.Start+r.Count); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// within are the runs of a map in [start, end).
+func within(m *block.Map, start, end int64) iter.Seq[block.Run] {
+	return func(yield func(block.Run) bool) {
+		for r := range m.Runs(start) {
+			if r.Start >= end || !yield(block.Run{Start: r.Start, Count: min(r.Count, end-r.Start)}) {
+				return
+			}
+		}
+	}
+}
+
+// save copies ranges into the past and makes them durable there; the caller holds
+// the latch of their regions.
+func (g *guard) save(ranges func(each func(start, end int64) error) error) error {
+	if g.point.replica.pastLost.Load() {
+		return nil
+	}
+	err := ranges(g.copyToPast)
 	if err == nil {
 		err = g.past.Flush()
 	}
 	if err != nil {
 		return g.lose(err)
 	}
-	g.saved.Set(regions.Start, regions.Count)
-	return nil
+	return ranges(func(start, end int64) error {
+		g.saved.Set(start, end-start)
+		return nil
+	})
 }
 
 // copyToPast copies the blocks of [start, end) that the past has not yet.

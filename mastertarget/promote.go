@@ -181,6 +181,10 @@ func (it promoter) guards(st state) (list []*guard) {
 	return list
 }
 
+// stretchBlocks is how far ahead a promotion keeps what it will overwrite: 64 MiB,
+// a multiple of windowBlocks, for one pair of flushes.
+const stretchBlocks = 64 << 20 / block.Size
+
 // promoteDisk brings one disk of the replica to what the view shows.
 func (p *promotion) promoteDisk(ctx context.Context, st state, d *overlay.Disk, g *guard, disk int, after *block.Map) error {
 	held := d.Store().Held()
@@ -188,6 +192,11 @@ func (p *promotion) promoteDisk(ctx context.Context, st state, d *overlay.Disk, 
 	for start := int64(0); start < blocks; start += windowBlocks {
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if start%stretchBlocks == 0 {
+			if err := g.keepBlocks(start, min(start+stretchBlocks, held.Blocks()), held); err != nil {
+				return err
+			}
 		}
 		w := block.Run{Start: start, Count: min(windowBlocks, blocks-start)}
 		err := d.Cover(w, func() error {
