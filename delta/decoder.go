@@ -3,6 +3,7 @@ package delta
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 
@@ -199,7 +200,7 @@ func Verify(r io.Reader) (Header, Trailer, error) {
 	var buf []byte
 	for {
 		f, err := d.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return d.Header(), d.Trailer(), nil
 		}
 		if err != nil {

@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -118,7 +119,7 @@ type cursor struct {
 
 func (c *cursor) nextFrame() error {
 	f, err := c.d.Next()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		c.f = nil
 		return nil
 	}

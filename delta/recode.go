@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"errors"
 	"io"
 
 	"github.com/klauspost/compress"
@@ -29,7 +30,7 @@ func RecodeLimited(w io.Writer, r io.Reader, l Limits, choose func(f *Frame) Cod
 	var plain, packed []byte
 	for {
 		f, err := d.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			t, err := out.close(d.Trailer().Mark)
 			return h, t, err
 		}

@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"errors"
 	"io"
 	"net"
 )
@@ -72,7 +73,7 @@ func (b *inbox) fill(n int) error {
 		got, err := b.sock.read(into, nil)
 		b.hi += got
 		if err != nil && b.hi < n {
-			if err == io.EOF && b.hi > 0 {
+			if errors.Is(err, io.EOF) && b.hi > 0 {
 				err = io.ErrUnexpectedEOF
 			}
 			return err
@@ -105,7 +106,7 @@ func (b *inbox) payload(p []byte) error {
 		}
 		p = p[got:]
 		if err != nil && len(p) > 0 {
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
 			return err
@@ -134,7 +135,7 @@ func (b *inbox) discard(n int) error {
 		b.beat()
 		err := b.fill(1)
 		b.beat()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return io.ErrUnexpectedEOF
 		}
 		if err != nil {

@@ -2,6 +2,7 @@ package nbd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -283,7 +284,7 @@ func (l *link) leaving() error {
 }
 
 func (l *link) broken(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = fmt.Errorf("the server hung up: %w", io.ErrUnexpectedEOF)
 	}
 	return unreachable(l.client.uri, "use disk", err)

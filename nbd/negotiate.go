@@ -2,6 +2,7 @@ package nbd
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 
@@ -172,7 +173,7 @@ func (n *negotiation) broken(op string, err error) error {
 // quiet drops the error of a client that left between two options: port scans
 // and health checks do.
 func quiet(reported, cause error) error {
-	if cause == io.EOF {
+	if errors.Is(cause, io.EOF) {
 		return nil
 	}
 	return reported
