@@ -27,7 +27,7 @@ type entry struct {
 	durable bool // in the spool
 
 	sending bool // a send is under way
-	started bool // and has its slot: the next one may start
+	sent    bool // and all its bytes are handed on: the next one may start
 	passed  bool // the next hop has spooled it, not applied
 	cancel  context.CancelFunc
 

@@ -64,8 +64,8 @@ func (r *route) next() (start func(context.Context), changed <-chan struct{}, de
 		switch {
 		case e.passed:
 			passed = e
-		case e.sending && !e.started:
-			return nil, changed, delay // the next one starts after it
+		case e.sending && !e.sent:
+			return nil, changed, delay // side by side they would share the link, and outlast the target's patience
 		case e.sending:
 			sending++
 		case sending >= most:
@@ -176,7 +176,7 @@ func (r *route) fencedBy(g homeward.Generation) {
 
 // startSend begins to send an entry. r.mu is held.
 func (r *route) startSend(e *entry) func(context.Context) {
-	e.sending, e.started = true, false
+	e.sending, e.sent = true, false
 	up, compression := r.up, r.record.Compression
 	return func(ctx context.Context) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -192,7 +192,7 @@ func (r *route) startSend(e *entry) func(context.Context) {
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		e.sending, e.started, e.cancel = false, false, nil
+		e.sending, e.sent, e.cancel = false, false, nil
 		r.settle(ctx, e, up, ack, err)
 		r.notify()
 	}

@@ -23,9 +23,7 @@ func (r *route) send(ctx context.Context, e *entry, up *uplink, compression stri
 	}
 	defer r.server.sends.Release(1)
 	r.mu.Lock()
-	e.started = true
 	from, done, err := e.open(ctx, r.server)
-	r.notify()
 	r.mu.Unlock()
 	if err != nil {
 		return none, err
@@ -51,7 +49,7 @@ func (r *route) send(ctx context.Context, e *entry, up *uplink, compression stri
 		from, stop = in, func() { cancel(); _ = in.Close() } // never fails
 	}
 	defer stop()
-	o := &outgoing{ctx: ctx, from: from, close: stop, chunk: chunkFor(limit)}
+	o := &outgoing{ctx: ctx, from: from, close: stop, chunk: chunkFor(limit), ended: func() { r.sent(e) }}
 	o.wait = func(n int) time.Duration { return r.server.pace(up, n) }
 	o.count = func(n int) {
 		r.mu.Lock()
@@ -63,6 +61,14 @@ func (r *route) send(ctx context.Context, e *entry, up *uplink, compression stri
 		up.measured(o.sent, o.busy)
 	}
 	return ack, err
+}
+
+// sent lets the next send begin.
+func (r *route) sent(e *entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e.sent = true
+	r.notify()
 }
 
 // chunkFor keeps what is handed on at once to a fraction of a second of the cap.

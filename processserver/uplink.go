@@ -111,7 +111,8 @@ type outgoing struct {
 	close func()                    // ends a read of from
 	wait  func(n int) time.Duration // before n bytes may go
 	count func(n int)
-	chunk int // bytes handed on at once
+	ended func() // there is no more to hand on
+	chunk int    // bytes handed on at once
 
 	sent     int64
 	returned time.Time     // when the last Read returned
@@ -135,6 +136,9 @@ func (o *outgoing) Read(p []byte) (int, error) {
 		}
 		o.count(n)
 		o.sent += int64(n)
+	}
+	if err != nil {
+		o.ended()
 	}
 	o.returned = time.Now()
 	return n, err
