@@ -79,6 +79,19 @@ var scripts = map[string]func(k *walker){
 		k.check()
 		k.prove()
 	},
+	// A promoted machine comes back after every power loss of its site.
+	"power losses of the side that runs": func(k *walker) {
+		k.failOver()
+		k.commit()
+		for range 6 {
+			k.write()
+			k.running().PowerLossAfter(k.running().Target.Process(), int64(1+k.rng.IntN(60)))
+			k.write()
+			k.check()
+		}
+		k.reprotect()
+		k.resync()
+	},
 	// A dead guest must not keep its side from being handed over.
 	"crash and cancel": func(k *walker) {
 		for range 3 {
