@@ -13,7 +13,7 @@ import (
 // Cancel, called again until it succeeds, tells it later.
 func (it *Item) Cancel(ctx context.Context) error {
 	raised := it.State == FailedOver
-	switch it.list.op {
+	switch it.List.Op {
 	case opFailOver, opFailBack, opCancel:
 		if err := it.require(opCancel, FailedOver, Protected); err != nil {
 			return err
@@ -32,7 +32,10 @@ func (it *Item) Cancel(ctx context.Context) error {
 }
 
 func (it *Item) cancel(ctx context.Context, raised bool) error {
-	next := it.begin(opCancel, homeward.Position{})
+	next, err := it.begin(opCancel, homeward.Position{})
+	if err != nil {
+		return err
+	}
 	if raised {
 		if err := it.retireStandby(ctx, next); err != nil {
 			return err
@@ -42,7 +45,7 @@ func (it *Item) cancel(ctx context.Context, raised bool) error {
 	untold := it.once(ctx, "drop overlay", func(func(homeward.Progress)) error {
 		replica, err := it.Standby.Target.CancelFailOver(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: next})
 		if err == nil {
-			it.list.drained = replica.Applied
+			it.List.Drained = replica.Applied
 		}
 		return err
 	})
@@ -50,8 +53,8 @@ func (it *Item) cancel(ctx context.Context, raised bool) error {
 		return untold
 	}
 	resumed := it.Generation == next // by an attempt that could not tell the standby side
-	if resumed && untold == nil && it.list.drained.Generation != next && it.list.drained != it.Base {
-		it.end() // the replica stands elsewhere than was thought: once more, under another generation
+	if resumed && untold == nil && it.List.Drained.Generation != next && it.List.Drained != it.Base {
+		it.List = Unfinished{} // the replica stands elsewhere than was thought: once more, under another generation
 		return it.cancel(ctx, raised)
 	}
 	if !raised || !it.Planned { // it may still run under the old generation
@@ -61,7 +64,10 @@ func (it *Item) cancel(ctx context.Context, raised bool) error {
 		}
 	}
 	if !resumed {
-		it.Generation, it.Base = next, it.list.drained
+		it.Generation, it.Base = next, it.List.Drained
+		if err := it.save(); err != nil {
+			return err
+		}
 	}
 	if err := it.resumeRunning(ctx); err != nil {
 		return err
@@ -70,9 +76,7 @@ func (it *Item) cancel(ctx context.Context, raised bool) error {
 		return homeward.Errorf(opCancel, homeward.KindOf(untold), "item "+string(it.ID()),
 			"the machine runs again and is not protected: cancel once more when the standby side answers", "%w", untold)
 	}
-	it.State = Protected
-	it.end()
-	return nil
+	return it.end(Protected)
 }
 
 // retireRunning stops the machine at the running side and ends its leg there.
@@ -81,8 +85,8 @@ func (it *Item) retireRunning(ctx context.Context, next homeward.Generation) err
 		return err
 	}
 	changes, err := it.Running.Agent.Handover(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: next})
-	if err == nil && it.list.drained.IsZero() { // the standby side could not be asked where it stands
-		it.list.drained = changes.Since
+	if err == nil && it.List.Drained.IsZero() { // the standby side could not be asked where it stands
+		it.List.Drained = changes.Since
 	}
 	return err
 }
@@ -108,7 +112,7 @@ func (it *Item) resumeRunning(ctx context.Context) error {
 // notCommitting refuses to give up a view that becomes the replica: it is asked
 // before anything is stopped.
 func (it *Item) notCommitting(ctx context.Context, op string) error {
-	replica, err := it.Standby.Target.Report(ctx, homeward.ItemRequest{Item: it.ID()})
+	replica, err := it.lookAtStandby(ctx)
 	if err != nil {
 		return err
 	}

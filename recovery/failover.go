@@ -25,7 +25,11 @@ func (it *Item) FailOver(ctx context.Context, point homeward.Position) error {
 		return err
 	}
 	it.Planned = false
-	return it.raiseStandby(ctx, it.begin(op, point), point)
+	next, err := it.begin(op, point)
+	if err != nil {
+		return err
+	}
+	return it.raiseStandby(ctx, next, point)
 }
 
 // mayRaise allows an operation on a protected item, and again while it is
@@ -46,12 +50,18 @@ func (it *Item) FailOverPlanned(ctx context.Context, point homeward.Position) er
 	if err := it.mayRaise(op, point); err != nil {
 		return err
 	}
-	next := it.begin(op, point)
-	err := it.once(ctx, "shut down running side", func(func(homeward.Progress)) error { return it.shutdown(ctx, it.Running, true) })
+	next, err := it.begin(op, point)
+	if err != nil {
+		return err
+	}
+	if _, err = it.lookAtStandby(ctx); err != nil {
+		return err
+	}
+	err = it.once(ctx, "shut down running side", func(func(homeward.Progress)) error { return it.shutdown(ctx, it.Running, true) })
 	if err == nil {
 		err = it.once(ctx, "ship last writes", func(func(homeward.Progress)) error {
 			last, err := it.drain(ctx)
-			it.list.drained = last.Position
+			it.List.Drained = last.Position
 			return err
 		})
 	}
@@ -65,7 +75,7 @@ func (it *Item) FailOverPlanned(ctx context.Context, point homeward.Position) er
 		return err
 	}
 	if point.IsZero() {
-		point = it.list.drained
+		point = it.List.Drained
 	}
 	it.Planned = true
 	return it.raiseStandby(ctx, next, point)
@@ -97,7 +107,10 @@ func (it *Item) ChangePoint(ctx context.Context, point homeward.Position) error 
 	if err := it.notCommitting(ctx, op); err != nil {
 		return err
 	}
-	next := it.begin(op, point)
+	next, err := it.begin(op, point)
+	if err != nil {
+		return err
+	}
 	if err := it.retireStandby(ctx, next); err != nil {
 		return err
 	}
@@ -112,11 +125,13 @@ func (it *Item) Commit(ctx context.Context) error {
 	if err := it.require(op, FailedOver); err != nil {
 		return err
 	}
-	if it.list.op != "" && it.list.op != op {
+	if it.List.Op != "" && it.List.Op != op {
 		return homeward.Errorf(op, homeward.Conflict, "item "+string(it.ID()),
-			"call it again until it succeeds, or cancel the failover", "%s is unfinished", it.list.op)
+			"call it again until it succeeds, or cancel the failover", "%s is unfinished", it.List.Op)
 	}
-	it.begin(op, homeward.Position{})
+	if _, err := it.begin(op, homeward.Position{}); err != nil {
+		return err
+	}
 	err := it.step(ctx, "promote overlay", func(tell func(homeward.Progress)) error {
 		return poll(ctx, func() (bool, error) {
 			r, err := it.Standby.Target.Promote(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: it.Generation})
@@ -131,9 +146,7 @@ func (it *Item) Commit(ctx context.Context) error {
 	}
 	it.Running, it.Standby = it.Standby, it.Running
 	it.RunsOn = viewRefs(it.View)
-	it.State = Committed
-	it.end()
-	return nil
+	return it.end(Committed)
 }
 
 // raiseStandby serves the point at the standby side under a new generation,
@@ -149,6 +162,9 @@ func (it *Item) raiseStandby(ctx context.Context, next homeward.Generation, poin
 	}
 	it.Generation, it.Point, it.State = next, it.View.Point, FailedOver
 	it.Base = it.Point.Position.Base(next)
+	if err := it.save(); err != nil {
+		return err
+	}
 	var report homeward.CaptureReport
 	err = it.step(ctx, "start capture", func(func(homeward.Progress)) (err error) {
 		// No sink yet: what is written goes into the map until Reprotect gives it one.
@@ -160,10 +176,10 @@ func (it *Item) raiseStandby(ctx context.Context, next homeward.Generation, poin
 		return err
 	}
 	err = it.step(ctx, "boot machine", func(func(homeward.Progress)) error { return it.boot(ctx, it.Standby, report) })
-	if err == nil {
-		it.end()
+	if err != nil {
+		return err
 	}
-	return err
+	return it.end(FailedOver)
 }
 
 // viewRefs are references to the disks of a view.

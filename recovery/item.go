@@ -34,30 +34,22 @@ const (
 
 // Item is a machine and its two sides. It is owned by one caller at a time.
 type Item struct {
-	Machine    homeward.Machine
-	Policy     homeward.Policy
-	Running    *Side // where the machine ran when the item was last protected or committed
-	Standby    *Side
-	State      State
-	Generation homeward.Generation
-	Next       homeward.Generation // raised at some roles perhaps, by an operation that has not ended; zero: none
-	Base       homeward.Position   // where the leg in force began
-	Point      homeward.Point      // what was failed over to, while FailedOver or Committed
-	Planned    bool                // the running side was drained before the failover
-	View       homeward.View       // what the failed-over machine runs on
-	RunsOn     []string            // references of the disks behind the running side's agent
+	Record
+	Running *Side // where the machine ran when the item was last protected or committed
+	Standby *Side
 
-	Refs  map[string]homeward.Ref // the machine at each site, by side name
-	Watch func(Step)              // told of every step's begin and end; may be nil
+	// Save writes Snapshot down durably. It is called before the first effect of every
+	// list and after every change, and an error stops the list there; nil: the item
+	// does not outlive its process.
+	Save  func(*Item) error
+	Watch func(Step) // told of every step's begin and end; may be nil
 	Log   *slog.Logger
-
-	list unfinished
 }
 
 // New begins an item that is not yet protected.
 func New(m homeward.Machine, p homeward.Policy, running, standby *Side, log *slog.Logger) *Item {
-	return &Item{Machine: m, Policy: p.WithDefaults(), Running: running, Standby: standby,
-		State: Unprotected, RunsOn: running.Disks, Refs: map[string]homeward.Ref{}, Log: log}
+	return &Item{Record: Record{Machine: m, Policy: p.WithDefaults(), State: Unprotected, RunsOn: running.Disks, Refs: map[string]homeward.Ref{}},
+		Running: running, Standby: standby, Log: log}
 }
 
 // ID names the item.

@@ -16,12 +16,15 @@ func (it *Item) Resume(ctx context.Context, changed homeward.Changes) error {
 	if err := it.require("resume protection", Protected); err != nil {
 		return err
 	}
-	next := it.begin("resume protection", homeward.Position{})
+	next, err := it.begin("resume protection", homeward.Position{})
+	if err != nil {
+		return err
+	}
 	set := it.noDifferences()
 	if err := set.add(changed, func(d *diskDifferences) *block.Map { return d.since }); err != nil {
 		return err
 	}
-	err := it.once(ctx, "begin a new leg at the standby side", func(func(homeward.Progress)) error {
+	err = it.once(ctx, "begin a new leg at the standby side", func(func(homeward.Progress)) error {
 		replica, err := it.Standby.Target.Report(ctx, homeward.ItemRequest{Item: it.ID()})
 		if err != nil {
 			return err
@@ -57,8 +60,8 @@ func (it *Item) Resume(ctx context.Context, changed homeward.Changes) error {
 	if err == nil {
 		err = it.awaitFirstPoint(ctx, "resync")
 	}
-	if err == nil {
-		it.end()
+	if err != nil {
+		return err
 	}
-	return err
+	return it.end(Protected)
 }

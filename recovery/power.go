@@ -23,6 +23,9 @@ func (it *Item) boot(ctx context.Context, side *Side, report homeward.CaptureRep
 			return err
 		}
 		it.Refs[side.Name] = op.Result
+		if err := it.save(); err != nil {
+			return err
+		}
 		ref = op.Result
 	} else if err := reattach(ctx, side.Site, key, ref, disks); err != nil {
 		return err

@@ -17,6 +17,9 @@ func (it *Item) Protect(ctx context.Context) error {
 		it.Generation = homeward.Generation{}.Next()
 		it.Base = homeward.Position{}.Base(it.Generation)
 	}
+	if err := it.save(); err != nil {
+		return err
+	}
 	var report homeward.CaptureReport
 	err := it.step(ctx, "prepare replica", func(func(homeward.Progress)) error {
 		_, err := it.Standby.Target.Prepare(ctx, homeward.ReplicaRequest{Machine: it.Machine, Disks: it.Standby.Disks,
@@ -39,10 +42,10 @@ func (it *Item) Protect(ctx context.Context) error {
 	if err == nil {
 		err = it.awaitFirstPoint(ctx, "initial sync")
 	}
-	if err == nil {
-		it.State = Protected
+	if err != nil {
+		return err
 	}
-	return err
+	return it.end(Protected)
 }
 
 // route tells the process server of one side where the item's deltas go.
@@ -63,7 +66,7 @@ func (it *Item) awaitFirstPoint(ctx context.Context, name string) error {
 			tell(capture.Progress)
 			if !capture.Complete {
 				read, err := it.makeWhole(ctx, it.noDifferences(), 0, tell)
-				it.list.fullReads += read
+				it.List.FullReads += read
 				return false, err
 			}
 			replica, err := it.Standby.Target.Report(ctx, homeward.ItemRequest{Item: it.ID()})

@@ -41,18 +41,20 @@ func (it *Item) Reprotect(ctx context.Context) (Reversal, error) {
 	}
 	var rev Reversal
 	began := time.Now()
-	it.begin("reprotect", homeward.Position{})
+	if _, err := it.begin("reprotect", homeward.Position{}); err != nil {
+		return rev, err
+	}
 	err := it.once(ctx, "hand over old side", func(func(homeward.Progress)) (err error) {
-		if it.list.before, err = it.Running.Agent.Report(ctx, homeward.ItemRequest{Item: it.ID()}); err != nil {
+		if it.List.Before, err = it.Running.Agent.Report(ctx, homeward.ItemRequest{Item: it.ID()}); err != nil {
 			return err
 		}
-		it.list.differ, err = it.differences(ctx, true)
+		it.List.Differ, err = it.differences(ctx, true)
 		return err
 	})
 	if err != nil {
 		return rev, err
 	}
-	set := it.list.differ
+	set := it.List.Differ
 	rev.Estimate = set.estimate(it)
 	// The running side's agent holds the union durably before the old side may
 	// forget its part of it (I-0).
@@ -75,14 +77,12 @@ func (it *Item) Reprotect(ctx context.Context) (Reversal, error) {
 	if err != nil {
 		return rev, err
 	}
-	rev.FullReads = it.list.fullReads
+	rev.FullReads = it.List.FullReads
 	rev.Seconds = time.Since(began).Seconds()
-	if err := it.account(ctx, it.list.before, &rev); err != nil {
+	if err := it.account(ctx, it.List.Before, &rev); err != nil {
 		return rev, err
 	}
-	it.State = Protected
-	it.end()
-	return rev, nil
+	return rev, it.end(Protected)
 }
 
 const compareStep = "check maps, compare suspect ranges"
@@ -101,7 +101,7 @@ func (it *Item) completeMaps(ctx context.Context, set *differences, tell func(ho
 	if err != nil {
 		return err
 	}
-	it.list.fullReads, err = it.makeWhole(ctx, set, sampled, tell)
+	it.List.FullReads, err = it.makeWhole(ctx, set, sampled, tell)
 	return err
 }
 

@@ -6,31 +6,32 @@ import (
 	"github.com/homeward-dr/homeward"
 )
 
-// unfinished is a list that was cut short: the same call again goes on with it.
+// Unfinished is a list that was cut short: the same call again goes on with it.
 // Most steps are simply done again, for roles and sites answer a repeated call
 // with what they did. A step whose second run would find another world, because
 // the first changed it, is done once.
-type unfinished struct {
-	op    string
-	point homeward.Position // asked for
-	next  homeward.Generation
-	done  map[string]bool
-	// drained is the newest state of the running side; known once it was drained.
-	drained homeward.Position
-	// differ is what a reprotect found before the old side forgot its part of it.
-	differ *differences
-	before homeward.CaptureReport
-	// fullReads are bytes read to compare suspect ranges.
-	fullReads int64
+type Unfinished struct {
+	Op    string              `json:"op,omitempty"`   // empty: none
+	Point homeward.Position   `json:"point,omitzero"` // asked for
+	Next  homeward.Generation `json:"next,omitzero"`
+	Done  map[string]bool     `json:"done,omitempty"` // steps
+	// Drained is the newest state of the running side; known once it was drained.
+	Drained homeward.Position `json:"drained,omitzero"`
+	// Differ is what a reprotect found before the old side forgot its part of it.
+	Differ *differences           `json:"differ,omitempty"`
+	Before homeward.CaptureReport `json:"before,omitzero"`
+	// FullReads are bytes read to compare suspect ranges.
+	FullReads int64 `json:"full_reads,omitempty"`
 }
 
 // begin starts or resumes the list of an operation, and tells the generation it
-// raises to. What another operation left unfinished is given up with it.
-func (it *Item) begin(op string, point homeward.Position) homeward.Generation {
+// raises to. What another operation left unfinished is given up with it. The
+// generation is written down before any role hears of it.
+func (it *Item) begin(op string, point homeward.Position) (homeward.Generation, error) {
 	if it.resumes(op, point) {
-		return it.list.next
+		return it.List.Next, it.save()
 	}
-	if it.list.op == op { // with another point, which the generation of the first attempt may serve
+	if it.List.Op == op { // with another point, which the generation of the first attempt may serve
 		it.Next = it.Next.Next()
 	}
 	// A generation that a call whose answer was lost may have raised is used again:
@@ -38,26 +39,33 @@ func (it *Item) begin(op string, point homeward.Position) homeward.Generation {
 	if it.Next.Number <= it.Generation.Number {
 		it.Next = it.Generation.Next()
 	}
-	it.list = unfinished{op: op, point: point, next: it.Next, done: map[string]bool{}}
-	return it.list.next
+	it.List = Unfinished{Op: op, Point: point, Next: it.Next, Done: map[string]bool{}}
+	return it.List.Next, it.save()
 }
 
-// end closes the list.
-func (it *Item) end() { it.list = unfinished{} }
+// end closes the list, with the item in a state.
+func (it *Item) end(s State) error {
+	it.State, it.List = s, Unfinished{}
+	return it.save()
+}
 
 // resumes tells whether the same operation was begun and not ended.
 func (it *Item) resumes(op string, point homeward.Position) bool {
-	return it.list.op == op && it.list.point == point
+	return it.List.Op == op && it.List.Point == point
 }
 
 // once runs a step of the list unless it has ended well already.
 func (it *Item) once(ctx context.Context, name string, do func(tell func(homeward.Progress)) error) error {
-	if it.list.done[name] {
+	if it.List.Done[name] {
 		return nil
 	}
 	err := it.step(ctx, name, do)
-	if err == nil {
-		it.list.done[name] = true
+	if err != nil {
+		return err
 	}
-	return err
+	if it.List.Done == nil { // of a record that says so by leaving it out
+		it.List.Done = map[string]bool{}
+	}
+	it.List.Done[name] = true
+	return it.save()
 }

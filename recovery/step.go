@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/homeward-dr/homeward"
@@ -27,7 +28,41 @@ func (it *Item) step(ctx context.Context, name string, do func(tell func(homewar
 	}
 	s.Ended, s.Err = time.Now(), err
 	it.tell(s)
-	return homeward.Wrap(err, name, "item "+string(it.ID()))
+	return homeward.Wrap(it.superseded(err), name, "item "+string(it.ID()))
+}
+
+// superseded says what to do when a role has been told of a generation that this
+// record does not know: calling again would never help.
+func (it *Item) superseded(err error) error {
+	var fenced *homeward.FencedError
+	if !errors.As(err, &fenced) || !fenced.InForce.Fences(it.newest()) {
+		return err
+	}
+	return homeward.Errorf("compare generations", homeward.Fenced, "item "+string(it.ID()),
+		"stop: another controller, or break-glass recovery, has moved the item; load its newest record before anything else is done",
+		"generation %d is in force, this record ends at %d: %w", fenced.InForce.Number, it.newest().Number, err)
+}
+
+// newest is the newest generation that the item may have told a role.
+func (it *Item) newest() homeward.Generation {
+	if it.Next.Number > it.Generation.Number {
+		return it.Next
+	}
+	return it.Generation
+}
+
+// lookAtStandby asks the standby side, which hears of every generation, before a
+// machine is stopped: a record that is not the newest must not stop one, and nor
+// must one whose standby side is away.
+func (it *Item) lookAtStandby(ctx context.Context) (replica homeward.ReplicaReport, err error) {
+	err = it.step(ctx, "look at standby side", func(func(homeward.Progress)) (err error) {
+		replica, err = it.Standby.Target.Report(ctx, homeward.ItemRequest{Item: it.ID()})
+		if err == nil && replica.Generation.Fences(it.newest()) {
+			err = &homeward.FencedError{InForce: replica.Generation}
+		}
+		return err
+	})
+	return replica, err
 }
 
 func (it *Item) tell(s Step) {

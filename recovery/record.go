@@ -1,0 +1,114 @@
+package recovery
+
+import (
+	"encoding/json"
+	"log/slog"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/block"
+)
+
+// Record is what an item must not lose: plain data that JSON carries. A controller
+// writes it down in Item.Save, and the next one goes on from it with Load: a list
+// that was cut short is called again, and acts under the generation it had begun.
+type Record struct {
+	RunsAt   string `json:"runs_at"`   // name of the running side
+	StandsAt string `json:"stands_at"` // name of the standby side
+
+	Machine    homeward.Machine        `json:"machine"`
+	Policy     homeward.Policy         `json:"policy"`
+	State      State                   `json:"state"`
+	Generation homeward.Generation     `json:"generation"`
+	Next       homeward.Generation     `json:"next"`    // raised at some roles perhaps, by an operation that has not ended; zero: none
+	Base       homeward.Position       `json:"base"`    // where the leg in force began
+	Point      homeward.Point          `json:"point"`   // what was failed over to, while FailedOver or Committed
+	Planned    bool                    `json:"planned"` // the running side was drained before the failover
+	View       homeward.View           `json:"view"`    // what the failed-over machine runs on
+	RunsOn     []string                `json:"runs_on"` // references of the disks behind the running side's agent
+	Refs       map[string]homeward.Ref `json:"refs"`    // the machine at each site, by side name
+	List       Unfinished              `json:"list"`
+}
+
+// Snapshot is the record as it is now. It shares memory with the item: encode it
+// before the item is used again.
+func (it *Item) Snapshot() Record {
+	r := it.Record
+	r.RunsAt, r.StandsAt = it.Running.Name, it.Standby.Name
+	return r
+}
+
+// Load is the item of a record, at the two sides that it names, in any order.
+// Save and Watch are the caller's to set.
+func Load(r Record, a, b *Side, log *slog.Logger) (*Item, error) {
+	if r.RunsAt == b.Name {
+		a, b = b, a
+	}
+	if r.RunsAt != a.Name || r.StandsAt != b.Name || r.RunsAt == r.StandsAt {
+		return nil, homeward.Errorf("load item", homeward.Invalid, "item "+string(r.Machine.Item),
+			"give the two sides that the record names", "it runs at %q and stands by at %q, the sides are %q and %q", r.RunsAt, r.StandsAt, a.Name, b.Name)
+	}
+	if r.Refs == nil {
+		r.Refs = map[string]homeward.Ref{}
+	}
+	return &Item{Record: r, Running: a, Standby: b, Log: log}, nil
+}
+
+func (it *Item) save() error {
+	if it.Save == nil {
+		return nil
+	}
+	return homeward.Wrap(it.Save(it), "write the record down", "item "+string(it.ID()))
+}
+
+// savedDifferences are differences as they are written down.
+type savedDifferences struct {
+	Disks   []savedDisk        `json:"disks"`
+	OldSide homeward.Certainty `json:"old_side"`
+	Why     string             `json:"why,omitempty"`
+}
+
+type savedDisk struct {
+	Disk    homeward.Disk `json:"disk"`
+	Maps    [4][]byte     `json:"maps"` // old, undone, since, suspect; persisted block.Maps
+	Reasons []string      `json:"reasons,omitempty"`
+}
+
+func (d *diskDifferences) maps() [4]**block.Map {
+	return [4]**block.Map{&d.old, &d.undone, &d.since, &d.suspect}
+}
+
+// MarshalJSON implements json.Marshaler.
+func (s *differences) MarshalJSON() ([]byte, error) {
+	out := savedDifferences{OldSide: s.oldSide, Why: s.why}
+	for i := range s.disks {
+		d := savedDisk{Disk: s.disks[i].disk, Reasons: s.disks[i].reasons}
+		for n, m := range s.disks[i].maps() {
+			var err error
+			if d.Maps[n], err = (*m).MarshalBinary(); err != nil {
+				return nil, err
+			}
+		}
+		out.Disks = append(out.Disks, d)
+	}
+	return json.Marshal(out)
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *differences) UnmarshalJSON(data []byte) error {
+	var in savedDifferences
+	if err := json.Unmarshal(data, &in); err != nil {
+		return err
+	}
+	*s = differences{oldSide: in.OldSide, why: in.Why}
+	for _, saved := range in.Disks {
+		d := diskDifferences{disk: saved.Disk, reasons: saved.Reasons}
+		for n, m := range d.maps() {
+			var err error
+			if *m, err = block.UnmarshalMap(saved.Maps[n], saved.Disk.Blocks()); err != nil {
+				return err
+			}
+		}
+		s.disks = append(s.disks, d)
+	}
+	return nil
+}
