@@ -52,6 +52,9 @@ func (k *walker) checkAll(ctx context.Context) error {
 		err = k.checkStale(ctx)
 	}
 	g.Write()
+	if err != nil && g.Ended() && g.Err() == nil { // its host lost power amid the check
+		return homeward.Errorf("check", homeward.Unavailable, string(k.it.ID()), "", "its machine ended: %v", err)
+	}
 	return err
 }
 

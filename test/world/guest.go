@@ -236,7 +236,10 @@ func (g *Guest) Stop() {
 	g.work.Wait()
 }
 
-// Err is why the guest crashed, or nil; Done is how many writes were answered.
+// Ended reports whether the guest was stopped, or crashed.
+func (g *Guest) Ended() bool { return g.life.Err() != nil }
+
+// Err is why the guest crashed, or nil.
 func (g *Guest) Err() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
