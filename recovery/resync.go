@@ -49,6 +49,9 @@ func (it *Item) makeWhole(ctx context.Context, set *differences, before int64, t
 		if err == nil {
 			err = set.refresh(now)
 		}
+		if err == nil {
+			err = it.settle(ctx, set)
+		}
 		if err != nil {
 			return fullReads, err
 		}
@@ -64,4 +67,35 @@ func (it *Item) makeWhole(ctx context.Context, set *differences, before int64, t
 	}
 	return fullReads, homeward.Errorf("compare suspect ranges", homeward.Conflict, "item "+string(it.ID()),
 		"see why the running side loses its map, then run it again", "blocks became suspect each of %d times they were compared", comparisons)
+}
+
+// settle waits until the replica has applied what was on its way to it. A delta
+// from before a power loss may still bring a suspect block's lost content: found
+// equal before that, the block would differ after it and be in no map.
+func (it *Item) settle(ctx context.Context, set *differences) error {
+	if !set.suspects() {
+		return nil
+	}
+	id := homeward.ItemRequest{Item: it.ID()}
+	route, err := it.Running.Process.Report(ctx, id)
+	if err != nil {
+		return err
+	}
+	spooled := route.Standing.Spooled
+	if spooled.Generation != it.Generation {
+		return nil // nothing of this leg
+	}
+	return poll(ctx, func() (bool, error) {
+		replica, err := it.Standby.Target.Report(ctx, id)
+		return replica.Applied.Generation == it.Generation && replica.Applied.Sequence >= spooled.Sequence, err
+	})
+}
+
+func (s *differences) suspects() bool {
+	for i := range s.disks {
+		if s.disks[i].suspect.Count() > 0 {
+			return true
+		}
+	}
+	return false
 }
