@@ -54,7 +54,8 @@ func TestPostgreSQLThroughFailoverAndFailback(t *testing.T) {
 	c.more(200)
 	c.end()
 	r.must(r.Item.FailOverPlanned(r.ctx, homeward.Position{}))
-	if last := home.last(r); last != c.last() {
+	// One more may have been committed whose answer the client did not wait for.
+	if last := home.last(r); last < c.last() || last > c.last()+1 {
 		t.Fatalf("transaction %d was committed, %d is the last one after a planned failback", c.last(), last)
 	}
 	r.must(r.Item.Commit(r.ctx))
