@@ -12,15 +12,15 @@ PKGS    := ./...
 
 build: $(BIN)
 $(BIN): $(shell find . -name '*.go' -not -path './bin/*') go.mod go.sum
-	CGO_ENABLED=0 $(GO) build -trimpath -o $@ ./cmd/homeward
+	@CGO_ENABLED=0 $(GO) build -trimpath -o $@ ./cmd/homeward
 
 # The whole round trip on this machine; ARGS passes flags, e.g. ARGS="--guest builtin --keep".
 demo: build guest
-	$(BIN) demo $(ARGS)
+	@$(BIN) demo $(ARGS)
 
 # Kernel and initrd of the small Linux guest, where QEMU is installed.
 guest:
-	@sh hack/guest.sh
+	@sh hack/guest.sh >&2
 
 # What .ci/run calls. Installs what it needs on Debian 12, then everything below.
 test: deps guest check race fuzz system

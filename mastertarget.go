@@ -110,7 +110,7 @@ type ReplicaReport struct {
 	VolumeFree     int64        `json:"volume_free"`     // of the retention volume
 	Views          []View       `json:"views,omitempty"`
 	Progress       Progress     `json:"progress"`        // of Promote
-	AppliedBytes   int64        `json:"applied_bytes"`   // plain bytes applied since Prepare
+	AppliedBytes   int64        `json:"applied_bytes"`   // of blocks applied since Prepare, zero ones included
 	Fault          string       `json:"fault,omitempty"` // why deltas are refused now
 	Remedy         string       `json:"remedy,omitempty"`
 	Alarms         []Alarm      `json:"alarms,omitempty"`

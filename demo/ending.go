@@ -24,6 +24,14 @@ func (s *story) sum() {
 	}
 }
 
+// leftovers says what an interrupted demo leaves.
+func (s *story) leftovers() string {
+	if s.made {
+		return "nothing is left of it"
+	}
+	return "what it made is in " + s.Dir
+}
+
 // howToLook says how to look at what is left running.
 func (s *story) howToLook(ctx context.Context) {
 	s.screen.say("\nEverything is still running in %s; press Ctrl-C to end it.", s.Dir)
@@ -33,9 +41,7 @@ func (s *story) howToLook(ctx context.Context) {
 		return
 	}
 	s.screen.say("The disks as the guest has them (one writer each, so look at what they are, not inside):")
-	for _, d := range capture.Disks {
-		s.screen.say("  nbdinfo --list '%s'", socketOf(d.URI))
-	}
+	s.screen.say("  nbdinfo --list '%s'", socketOf(capture.Disks[0].URI))
 	view, err := s.Item.Standby.Target.OpenView(ctx, homeward.ViewRequest{Item: s.Item.ID(), Name: "look", Kind: homeward.ViewScratch})
 	if err != nil {
 		s.screen.say("  no view of the newest point: %v", err)

@@ -103,7 +103,7 @@ func (c *Console) until(ctx context.Context, what string, ok func(*Console) bool
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return homeward.Errorf("wait for guest", homeward.Timeout, what, "read the guest's console", "%w", ctx.Err())
+			return homeward.Errorf("wait for guest", homeward.KindOf(ctx.Err()), what, "read the guest's console", "%w", ctx.Err())
 		}
 	}
 }

@@ -29,7 +29,8 @@ import (
 type Stage struct {
 	o          Options
 	Dir        string
-	made       bool // Dir is ours to remove
+	made       bool   // Dir is ours to remove
+	live       string // of live maps, in memory
 	log        *slog.Logger
 	logFile    *os.File
 	authority  *pki.Authority
@@ -70,6 +71,16 @@ func Build(ctx context.Context, o Options) (_ *Stage, err error) {
 			st.Close()
 		}
 	}()
+	if st.Dir, err = filepath.Abs(st.Dir); err != nil {
+		return nil, homeward.Errorf("start demo", homeward.Invalid, "--dir", "give an absolute path", "%w", err)
+	}
+	if len(st.Dir) > maxDir {
+		return nil, homeward.Errorf("start demo", homeward.Invalid, "--dir", "choose a shorter path", "%d characters; the names of sockets below it have room for %d", len(st.Dir), maxDir)
+	}
+	// Its own, whatever Dir is called: two demos must not share live maps.
+	if st.live, err = os.MkdirTemp(liveRoot(), "homeward-demo-"); err != nil {
+		return nil, homeward.Errorf("start demo", homeward.IO, liveRoot(), "make it writable", "%w", err)
+	}
 	if st.logFile, err = os.OpenFile(filepath.Join(st.Dir, "demo.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
 		return nil, homeward.Errorf("start demo", homeward.IO, st.Dir, "make it writable", "%w", err)
 	}
@@ -95,6 +106,10 @@ func Build(ctx context.Context, o Options) (_ *Stage, err error) {
 	}
 	return st, nil
 }
+
+// maxDir leaves room below a stage's directory for the longest socket name: a
+// unix socket's name has at most 107 bytes.
+const maxDir = 70
 
 // openController makes the authority and listens for roles that dial in.
 func (st *Stage) openController(ctx context.Context) (err error) {
@@ -155,7 +170,7 @@ func (st *Stage) newPlace(name string) (*Place, error) {
 			return nil, err
 		}
 	}
-	p.Agent = st.role("agent", "agent-"+name, false, "--live", filepath.Join(liveRoot(), filepath.Base(st.Dir)+"-"+name))
+	p.Agent = st.role("agent", "agent-"+name, false, "--live", filepath.Join(st.live, name))
 	p.Process = st.role("process-server", "ps-"+name, true)
 	p.Target = st.role("master-target", "mt-"+name, true)
 	cfg := local.Config{Name: name, Dir: filepath.Join(st.Dir, "site-"+name), Datastores: []string{filepath.Join(st.Dir, "disks-"+name)},
@@ -340,8 +355,11 @@ func (st *Stage) Close() {
 		if p.In != nil {
 			faults = append(faults, p.In.Close())
 		}
-		faults = append(faults, os.RemoveAll(filepath.Join(liveRoot(), filepath.Base(st.Dir)+"-"+p.Name)))
+		faults = append(faults, os.RemoveAll(filepath.Join(st.live, p.Name)))
 	})
+	if st.live != "" {
+		faults = append(faults, os.RemoveAll(st.live))
+	}
 	if st.logFile != nil {
 		faults = append(faults, st.logFile.Close())
 	}

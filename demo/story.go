@@ -48,9 +48,14 @@ func Run(ctx context.Context, o Options, out io.Writer, quiet bool) (report Repo
 	err = s.play(ctx)
 	report.Seconds = time.Since(began).Seconds()
 	report.Succeeded = err == nil
+	if ctx.Err() != nil {
+		err = homeward.Errorf("demo", homeward.Canceled, "", s.leftovers(), "interrupted")
+	}
 	if err != nil {
 		report.Error = err.Error()
-		scr.say("\nThe logs of all roles:\n%s", s.Logs())
+		if homeward.KindOf(err) != homeward.Canceled {
+			scr.say("\nThe logs of all roles:\n%s", s.Logs())
+		}
 		return report, err
 	}
 	s.sum()
@@ -160,7 +165,8 @@ func (s *story) failOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.chapter(ctx, "Fail over to away, point of "+point.At.Local().Format("15:04:05.000"), 5*time.Minute, func(ctx context.Context) error {
+	_, err = s.chapter(ctx, "Fail over to away", 5*time.Minute, func(ctx context.Context) error {
+		s.screen.say("    to the point of %s", point.At.Local().Format("15:04:05.000"))
 		began := time.Now()
 		if err := s.Item.FailOver(ctx, point.Position); err != nil {
 			return err
@@ -246,7 +252,8 @@ func (s *story) reverse(ctx context.Context, title string) error {
 	for _, f := range estimate.Figures {
 		s.screen.say("    %-12s %-50s %10s  %s", f.Disk, f.Cause, size(f.Bytes), f.Certainty)
 	}
-	s.screen.say("    %s will travel, %s on the wire at most (%s)", size(estimate.Bytes), size(estimate.WireBytes), estimate.Certainty)
+	s.screen.say("    %s differ now (%s); at most %s on the wire, and what the machine writes meanwhile",
+		size(estimate.Bytes), estimate.Certainty, size(estimate.WireBytes))
 	var took recovery.Reversal
 	e, err := s.chapter(ctx, title, 10*time.Minute, func(ctx context.Context) (err error) {
 		took, err = s.Item.Reprotect(ctx)
@@ -257,7 +264,9 @@ func (s *story) reverse(ctx context.Context, title string) error {
 	}
 	e.Reverse = reverse(estimate, took)
 	at := len(s.report.Steps) - 1
-	s.screen.say("    %s of changed blocks travelled as %s; %s read only to find differences", size(took.Changed), size(took.WireBytes), size(took.FullReads))
+	s.screen.say("    %s differed when the old side handed over; %s are applied and %s went over the wire by the first point,",
+		size(took.Estimate.Bytes), size(took.Changed), size(took.WireBytes))
+	s.screen.say("    what the machine wrote meanwhile included; %s read only to find differences", size(took.FullReads))
 	proof, err := s.prove(ctx)
 	s.report.Steps[at].DigestEqual = proof.Equal
 	return err

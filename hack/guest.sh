@@ -14,7 +14,8 @@ if [ ! -f "$out/vmlinuz" ]; then
   pkg() { apt-cache depends linux-image-cloud-amd64 2>/dev/null | awk '/Depends: linux-image/{print $2; exit}'; }
   p=$(pkg); [ -n "$p" ] || { apt-get update -qq || true; p=$(pkg); }
   [ -n "$p" ] || { echo "no kernel package to be had: the demo will use its built-in guest"; exit 0; }
-  (cd "$tmp" && apt-get download -qq "$p" >/dev/null 2>&1 && dpkg-deb -x "$p"_*.deb k)
+  (cd "$tmp" && apt-get download -qq "$p" >log 2>&1 && dpkg-deb -x "$p"_*.deb k) || {
+    cat "$tmp/log"; echo "the kernel package cannot be fetched: the demo will use its built-in guest"; exit 0; }
   cp "$tmp"/k/boot/vmlinuz-* "$out/vmlinuz.new" && mv "$out/vmlinuz.new" "$out/vmlinuz"
 fi
 tmp2=$(mktemp -d); trap 'rm -rf "${tmp:-}" "$tmp2"' EXIT

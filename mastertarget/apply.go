@@ -17,7 +17,7 @@ import (
 // record, and the record is the commit. The caller holds the turn.
 func (it intake) apply(ctx context.Context, r *received, st state) error {
 	next := st.tip.next(st.replica.chain.Next(), r.position, r.trailer.Mark, *r.header.Machine)
-	next.AppliedBytes += r.trailer.PlainBytes
+	next.AppliedBytes += r.trailer.Blocks * block.Size
 	seg, err := it.journalWithRoom(ctx, r, st, next.Boundary)
 	if err != nil {
 		// Nothing is overwritten yet: the same delta may be tried again.

@@ -26,7 +26,7 @@ type tip struct {
 	// Recent are positions the replica came through lately, newest last, some of
 	// which no segment names any more.
 	Recent       []homeward.Position `json:"recent,omitempty"`
-	AppliedBytes int64               `json:"applied_bytes"` // plain bytes since Prepare
+	AppliedBytes int64               `json:"applied_bytes"` // of blocks applied since Prepare
 }
 
 // tipCell is the file of the position record.

@@ -49,7 +49,7 @@ forward again. Prints what each step took and proves both sides equal.`,
 
 func (c *command) runDemo(ctx context.Context, o demo.Options) error {
 	report, err := demo.Run(ctx, o, c.out, c.json)
-	if c.json {
+	if c.json && len(report.Steps) > 0 { // of a demo that did not begin there is nothing to report
 		if e := c.print(report, ""); err == nil {
 			err = e
 		}
