@@ -176,6 +176,12 @@ func TestVerify_NamesWhatIsDamaged(t *testing.T) {
 // With nothing else alive: list, verify, boot.
 func TestOffline_Recover(t *testing.T) {
 	r := newRig(t)
+	if _, err := mastertarget.OpenOffline(ctx, r.config()); kindOf(err) != homeward.NotFound {
+		t.Fatalf("a directory that is not there: %v", err)
+	}
+	if _, err := r.config().FS.Stat("/vol"); kindOf(err) != homeward.NotFound {
+		t.Fatalf("it was made: %v", err)
+	}
 	r.open()
 	r.prepare()
 	r.steps(6)
