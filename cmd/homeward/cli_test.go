@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/delta"
 	"github.com/homeward-dr/homeward/durable"
 	"github.com/homeward-dr/homeward/pki"
 )
@@ -15,6 +17,8 @@ import (
 func TestCLI_Errors(t *testing.T) {
 	s := newShell(t)
 	s.run("make-coffee").wants(2).says(`no such command: "make-coffee"`, "what to do: see 'homeward --help'")
+	s.run("help make-coffee").wants(2).says(`no such command: "make-coffee"`)
+	s.run("help delta make-coffee").wants(2).says(`no such command: "delta make-coffee"`)
 	s.run("delta make-coffee").wants(2).says("no such command")
 	s.run("version --fast").wants(2).says("unknown flag")
 	s.run("delta verify").wants(2).says("0 arguments given, 1 expected")
@@ -42,7 +46,9 @@ func TestCLI_HelpAndVersion(t *testing.T) {
 		}
 	}
 	s.run("version").wants(0, "homeward ")
+	s.run("--version").wants(0, "homeward ")
 	s.run("--json version").wants(0, `"protocol":1`)
+	s.run("help delta verify").wants(0, "homeward delta verify FILE", "--help")
 	s.run("").wants(0, "agent", "process-server", "master-target", "delta", "pki")
 }
 
@@ -108,6 +114,68 @@ func TestCLI_Delta(t *testing.T) {
 	s.run("delta verify notes.txt").wants(15).says("notes.txt")
 	s.run("delta inspect notes.txt").wants(15).says("notes.txt")
 	s.run("delta inspect .").wants(2).says("give a file")
+
+	var file bytes.Buffer
+	from := homeward.Generation{}.Next()
+	machine := homeward.Machine{Item: "web01", Name: "web01", Disks: []homeward.Disk{{ID: "d0", Size: diskSize}}}
+	e, err := delta.NewEncoder(&file, delta.Header{
+		Kind: delta.Forward, Item: "web01", Disks: []delta.DiskInfo{{ID: "d0", Size: diskSize}}, Machine: &machine,
+		Follows: homeward.Position{}.Base(from), To: homeward.Position{Generation: from, Sequence: 1},
+	}, delta.EncoderOptions{})
+	if err == nil {
+		err = e.Add(0, 1, block1())
+	}
+	if err == nil {
+		err = e.AddZero(0, 4, 2)
+	}
+	if err == nil {
+		_, err = e.Close(homeward.Mark{Kind: homeward.MarkCrash})
+	}
+	if err == nil {
+		err = durable.WriteFile(durable.OS(), s.path("1.delta"), file.Bytes(), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.run("delta verify 1.delta").wants(0, "whole, 3 blocks")
+}
+
+func TestCLI_ReadyLine(t *testing.T) {
+	r := ready{Ready: true, Peer: pki.Peer{Role: pki.Agent, Name: "a1"}}
+	bare := r.String()
+	r.Listen, r.Sockets = "127.0.0.1:7443", "/run/homeward"
+	if full := r.String(); full != bare+", listening on 127.0.0.1:7443, sockets in /run/homeward" || bare != "ready: "+r.Peer.String() {
+		t.Errorf("%q and %q", bare, full)
+	}
+}
+
+func TestCLI_UntilInterrupted(t *testing.T) {
+	for kind, fate := range map[homeward.ViewKind]string{
+		homeward.ViewReadOnly: "", homeward.ViewScratch: "; what is written is dropped then",
+		homeward.ViewDurable: "; what is written is kept in mt/web01, and the same command serves it again",
+	} {
+		if got := untilInterrupted(homeward.View{Kind: kind}, "mt/web01"); got != "press Ctrl-C to end"+fate {
+			t.Errorf("%s: %q", kind, got)
+		}
+	}
+}
+
+// Offline commands on a directory that is no volume leave it as it is.
+func TestCLI_NoVolume(t *testing.T) {
+	s := newShell(t)
+	s.run("pki init --ca ca").wants(0)
+	before, err := os.ReadDir(s.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"points", "verify", "serve", "recover"} {
+		for _, dir := range []string{".", "ca", "nowhere"} {
+			s.run("master-target "+line+" --dir "+dir).wants(3).says("no replica here", "give the directory of a master target, such as DIR/mt-away")
+		}
+	}
+	if after, err := os.ReadDir(s.dir); err != nil || len(after) != len(before) {
+		t.Errorf("left %v: %v", after, err)
+	}
 }
 
 func TestFaultHook(t *testing.T) {

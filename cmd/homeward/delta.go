@@ -46,7 +46,7 @@ func (c *command) verifyDelta(path string) error {
 	if err != nil {
 		return homeward.Wrap(err, "verify delta", path)
 	}
-	return c.print(deltaVerified{h.Position(t), t}, "%s: whole, %d blocks, leads to %s", path, t.Blocks+t.ZeroBlocks, h.Position(t))
+	return c.print(deltaVerified{h.Position(t), t}, "%s: whole, %d blocks, leads to %s", path, t.Blocks, h.Position(t))
 }
 
 // openRegular opens a file that a command was given.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -126,6 +127,17 @@ type ready struct {
 	PID     int      `json:"pid"`
 }
 
+func (r ready) String() string {
+	s := "ready: " + r.Peer.String()
+	if r.Listen != "" {
+		s += ", listening on " + r.Listen
+	}
+	if r.Sockets != "" {
+		s += ", sockets in " + r.Sockets
+	}
+	return s
+}
+
 // runNode is the life of every role: read what it is, open it, serve until ctx
 // ends, close.
 func (c *command) runNode(ctx context.Context, want pki.Role, f nodeFlags, open func(context.Context, node) (opened, error)) (err error) {
@@ -142,8 +154,8 @@ func (c *command) runNode(ctx context.Context, want pki.Role, f nodeFlags, open 
 	// Bind before opening: an address in use is found before anything is changed.
 	var ln net.Listener
 	if n.flags.listen != "" {
-		if ln, err = net.Listen("tcp", n.flags.listen); err != nil {
-			return homeward.Errorf("listen", homeward.InUse, n.flags.listen, "choose another address with --listen", "%w", err)
+		if ln, err = listen(n.flags.listen); err != nil {
+			return err
 		}
 		defer func() { _ = ln.Close() }() // closed already, if it was served
 	}
@@ -156,10 +168,21 @@ func (c *command) runNode(ctx context.Context, want pki.Role, f nodeFlags, open 
 	if ln != nil {
 		r.Listen = ln.Addr().String()
 	}
-	if err := c.print(r, "ready: %s listening on %s, sockets in %s", r.Peer, orNothing(r.Listen), orNothing(r.Sockets)); err != nil {
+	if err := c.print(r, "%s", r); err != nil {
 		return err
 	}
 	return serveNode(ctx, n, o, ln)
+}
+
+func listen(addr string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", addr)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, homeward.Errorf("listen", homeward.InUse, "--listen", "choose another port", "%w", err)
+	case err != nil:
+		return nil, homeward.Errorf("listen", homeward.Invalid, "--listen", "give an address of this host and a port that you may use, such as 127.0.0.1:7443", "%w", err)
+	}
+	return ln, nil
 }
 
 // serveNode serves control and data until ctx ends or one of them cannot go on.
@@ -279,11 +302,4 @@ func endWithInput(in *os.File, end func()) {
 			return
 		}
 	}
-}
-
-func orNothing(s string) string {
-	if s == "" {
-		return "nothing"
-	}
-	return s
 }

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/homeward-dr/homeward"
-	"github.com/homeward-dr/homeward/durable"
 	"github.com/homeward-dr/homeward/mastertarget"
 )
 
@@ -46,9 +46,6 @@ func (c *command) offline(ctx context.Context, f offlineFlags, do func(context.C
 	if f.sockets, err = socketDir(f.sockets); err != nil {
 		return err
 	}
-	if _, err := durable.OS().Stat(f.dir); err != nil {
-		return homeward.Errorf("open volume", homeward.KindOf(err), "--dir", "give the directory of a master target", "%w", err)
-	}
 	if f.withParent {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithCancel(ctx)
@@ -74,24 +71,40 @@ func (c *command) offline(ctx context.Context, f offlineFlags, do func(context.C
 }
 
 // items are the one that was named, or all.
-func (f *offlineFlags) items(t *mastertarget.Target) []homeward.ItemID {
-	if f.item == "" {
-		return t.Items()
+func (f *offlineFlags) items(t *mastertarget.Target) ([]homeward.ItemID, error) {
+	id, here := homeward.ItemID(f.item), t.Items()
+	switch {
+	case id == "":
+		return here, nil
+	case slices.Contains(here, id):
+		return []homeward.ItemID{id}, nil
 	}
-	return []homeward.ItemID{homeward.ItemID(f.item)}
+	return nil, homeward.Errorf("choose item", homeward.NotFound, "--item", "the items here: "+names(here), "no item %q here", f.item)
+}
+
+func names(items []homeward.ItemID) string {
+	if len(items) == 0 {
+		return "none"
+	}
+	list := make([]string, len(items))
+	for i, id := range items {
+		list[i] = string(id)
+	}
+	return strings.Join(list, ", ")
 }
 
 // one is the item that was named, or the only one there is.
 func (f *offlineFlags) one(t *mastertarget.Target) (homeward.ItemID, error) {
-	items := f.items(t)
-	if len(items) == 1 {
-		return items[0], nil
+	items, err := f.items(t)
+	switch {
+	case err != nil:
+		return "", err
+	case len(items) == 0:
+		return "", homeward.Errorf("choose item", homeward.NotFound, f.dir, "give the directory of another master target", "all items here were forgotten")
+	case len(items) > 1:
+		return "", homeward.Errorf("choose item", homeward.Invalid, "--item", "give one of: "+names(items), "the volume holds %d items", len(items))
 	}
-	names := make([]string, len(items))
-	for i, id := range items {
-		names[i] = string(id)
-	}
-	return "", homeward.Errorf("choose item", homeward.Invalid, "--item", "give one of: "+strings.Join(names, ", "), "the volume holds %d items", len(items))
+	return items[0], nil
 }
 
 // itemPoints is the JSON form of 'points' for one item.
@@ -107,7 +120,11 @@ func (c *command) offlinePoints() *cobra.Command {
 			return c.offline(cmd.Context(), f, func(ctx context.Context, t *mastertarget.Target, _ *views) error {
 				list := []itemPoints{}
 				rows := [][]any{{"ITEM", "TIME", "KIND", "PINS", "UNDO BYTES", "POSITION"}}
-				for _, id := range f.items(t) {
+				items, err := f.items(t)
+				if err != nil {
+					return err
+				}
+				for _, id := range items {
 					got, err := t.Points(ctx, homeward.ItemRequest{Item: id})
 					if err != nil {
 						return err
@@ -138,7 +155,11 @@ func (c *command) offlineVerify() *cobra.Command {
 				faults := 0
 				list := []itemVerified{}
 				rows := [][]any{{"ITEM", "FILES", "BYTES", "FAULT"}}
-				for _, id := range f.items(t) {
+				items, err := f.items(t)
+				if err != nil {
+					return err
+				}
+				for _, id := range items {
 					r, err := t.Verify(ctx, homeward.ItemRequest{Item: id})
 					if err != nil {
 						return err
@@ -230,8 +251,25 @@ func (c *command) serveView(ctx context.Context, t *mastertarget.Target, v *view
 	if err := c.printEither(view, rows); err != nil {
 		return err
 	}
+	if !c.json {
+		if _, err := fmt.Fprintln(c.out, untilInterrupted(view, filepath.Join(f.dir, string(id)))); err != nil {
+			return err
+		}
+	}
 	<-ctx.Done()
 	return nil
+}
+
+// untilInterrupted says how to end, and what then becomes of what was written.
+func untilInterrupted(v homeward.View, dir string) string {
+	const end = "press Ctrl-C to end"
+	switch v.Kind {
+	case homeward.ViewDurable:
+		return end + "; what is written is kept in " + dir + ", and the same command serves it again"
+	case homeward.ViewScratch:
+		return end + "; what is written is dropped then"
+	}
+	return end
 }
 
 // choosePoint finds the point that --point means; the zero position is the latest.

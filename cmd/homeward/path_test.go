@@ -247,8 +247,8 @@ func TestPath_ThereAndOffline(t *testing.T) {
 	s.run("master-target points --dir m1.d").wants(0, "web01", "crash-consistent", cut.Position.String())
 	s.run("--json master-target points --dir m1.d --item web01").wants(0, `"label":"written"`)
 	s.run("master-target verify --dir m1.d").wants(0, "web01", "0 faults")
-	s.run("master-target points --dir m1.d --item web02").wants(3).says("web02")
-	s.run("master-target points --dir nowhere").wants(3).says("--dir")
+	s.run("master-target points --dir m1.d --item web02").wants(3).says("web02", "the items here: web01")
+	s.run("master-target recover --dir m1.d --item web02").wants(3).says("the items here: web01")
 	s.run("master-target serve --dir m1.d --point yesterday").wants(2).says("--point", "-30s")
 	s.run("master-target serve --dir m1.d --point 2001-01-01T00:00:00Z").wants(3).says("--point", "choose a later time")
 

@@ -88,6 +88,10 @@ func TestRole_BadFlags(t *testing.T) {
 		s.run(k+" --dir d --identity v1").wants(2).says("--identity", "issue this node one of role "+k)
 		s.run(k + " --dir d --identity nowhere").wants(3)
 		s.run(k+" --dir d --identity v1 --controller nowhere").wants(2).says("--controller", "give host:port")
+		if kind != pki.Agent {
+			s.run(s.line(kind)+" --listen 999.1.1.1:1").wants(2).says("--listen", "give an address of this host")
+			s.run(s.line(kind)+" --listen "+s.addr).wants(5).says("--listen", "choose another port")
+		}
 		if kind != pki.ProcessServer {
 			s.run(k+" --dir d --identity v1 --sockets "+strings.Repeat("x", 120)).wants(2).says("--sockets", "shorter")
 		}
@@ -114,13 +118,15 @@ func TestRole_Life(t *testing.T) {
 			s.run(s.line(kind)).wants(5).says("held by process")
 			p.kill()
 
-			p = s.start(s.line(kind))
-			wantUnknownItem(t, s, kind, p.ready.Peer.Name)
-			if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-				t.Fatal(err)
-			}
-			if code := p.wait(); code != 0 {
-				t.Errorf("ended with %d\n%s", code, p.log)
+			for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP} {
+				p = s.start(s.line(kind))
+				wantUnknownItem(t, s, kind, p.ready.Peer.Name)
+				if err := p.cmd.Process.Signal(sig); err != nil {
+					t.Fatal(err)
+				}
+				if code := p.wait(); code != 0 {
+					t.Errorf("%s: ended with %d\n%s", sig, code, p.log)
+				}
 			}
 
 			p = s.start(s.line(kind))

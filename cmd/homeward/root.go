@@ -51,6 +51,7 @@ func run(ctx context.Context, args []string, s streams) int {
 }
 
 func (c *command) root() *cobra.Command {
+	var version bool
 	root := &cobra.Command{
 		Use:               "homeward",
 		Short:             "Disaster recovery that also knows the way home",
@@ -58,18 +59,38 @@ func (c *command) root() *cobra.Command {
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 		Args:              arguments(0),
-		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if version {
+				return c.printVersion()
+			}
+			return cmd.Help()
+		},
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return homeward.Errorf("read flags", homeward.Invalid, cmd.CommandPath(), "see '"+cmd.CommandPath()+" --help'", "%w", err)
 	})
+	root.Flags().BoolVar(&version, "version", false, "print the version")
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print results, errors and logs as JSON")
 	root.PersistentFlags().TextVar(&c.logLevel, "log-level", slog.LevelInfo, "least `level` of logs: DEBUG, INFO, WARN or ERROR")
 	root.AddCommand(
 		c.agent(), c.processServer(), c.masterTarget(),
 		c.delta(), c.pki(), c.demo(), c.workload(), c.version(), exitCodes(),
 	)
+	root.SetHelpCommand(help(root))
 	return root
+}
+
+// help is cobra's own, but for a topic that does not exist: that is an error.
+func help(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{Use: "help [COMMAND]", Short: "Help about any command",
+		RunE: func(_ *cobra.Command, args []string) error {
+			about, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return homeward.Errorf("read arguments", homeward.Invalid, "homeward help", "see 'homeward --help'", "no such command: %q", strings.Join(args, " "))
+			}
+			about.InitDefaultHelpFlag() // else the flags it lists lack --help
+			return about.Help()
+		}}
 }
 
 // arguments demands exactly n arguments.

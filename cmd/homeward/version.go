@@ -34,8 +34,10 @@ func buildVersion() versionReport {
 
 func (c *command) version() *cobra.Command {
 	return &cobra.Command{Use: "version", Short: "Print the version", Args: arguments(0),
-		RunE: func(*cobra.Command, []string) error {
-			v := buildVersion()
-			return c.print(v, "homeward %s %s (role protocol %d, %s, %s)", v.Version, v.Revision, v.Protocol, v.Go, v.Platform)
-		}}
+		RunE: func(*cobra.Command, []string) error { return c.printVersion() }}
+}
+
+func (c *command) printVersion() error {
+	v := buildVersion()
+	return c.print(v, "homeward %s %s (role protocol %d, %s, %s)", v.Version, v.Revision, v.Protocol, v.Go, v.Platform)
 }
