@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"strings"
 	"sync"
 	"syscall"
@@ -107,6 +108,11 @@ func TestRole_BadFlags(t *testing.T) {
 // TestRole_Life: a role starts, is reached, restarts after a kill, ends with a
 // signal and with its parent.
 func TestRole_Life(t *testing.T) {
+	// A test run under nohup ignores hang-ups, and so would what it starts: handling
+	// the signal here gives processes started from here its default back.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	for _, kind := range []pki.Role{pki.Agent, pki.ProcessServer, pki.MasterTarget} {
 		t.Run(string(kind), func(t *testing.T) {
 			s := newSite(t)
