@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -138,7 +137,7 @@ func (st *Stage) role(kind, name string, listens bool, extra ...string) *Program
 		"--controller", st.controller, "--log-level", "INFO"}, extra...)
 	if listens {
 		// A port that stays the same over a restart: peers know the address.
-		args = append(args, "--listen", fmt.Sprintf("127.0.0.1:%d", st.port()))
+		args = append(args, "--listen", st.address())
 	}
 	return &Program{Name: name, args: args, log: filepath.Join(st.Dir, name+".log")}
 }

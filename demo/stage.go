@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,8 +30,10 @@ import (
 type Stage struct {
 	o          Options
 	Dir        string
-	made       bool   // Dir is ours to remove
-	live       string // of live maps, in memory
+	made       bool     // Dir is ours to remove
+	live       string   // of live maps, in memory
+	host       string   // loopback address of its roles
+	taken      []string // addresses given to them
 	log        *slog.Logger
 	logFile    *os.File
 	authority  *pki.Authority
@@ -57,7 +60,7 @@ func Build(ctx context.Context, o Options) (_ *Stage, err error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	st := &Stage{o: o, Dir: o.Dir}
+	st := &Stage{o: o, Dir: o.Dir, host: ownHost()}
 	if st.Dir == "" {
 		if st.Dir, err = os.MkdirTemp("", "homeward-demo-"); err != nil {
 			return nil, homeward.Errorf("start demo", homeward.IO, os.TempDir(), "make it writable, or set TMPDIR", "%w", err)
@@ -144,20 +147,30 @@ func (st *Stage) identity(r pki.Role, name string) (*pki.Identity, error) {
 	return pki.LoadIdentity(durable.OS(), dir)
 }
 
-// port finds a free one, below those that the kernel gives to outgoing
-// connections: it must still be free when a killed role is started again. Another
-// program could take it before the role does; the role then says so.
-func (st *Stage) port() int {
+// address finds a free one on the stage's own loopback address, below the ports
+// that the kernel gives to outgoing connections: it must still be free when a
+// killed role is started again.
+func (st *Stage) address() string {
 	const first, count = 20_000, 12_000
 	for range 100 {
-		port := first + rand.IntN(count)
-		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		addr := fmt.Sprintf("%s:%d", st.host, first+rand.IntN(count))
+		if slices.Contains(st.taken, addr) {
+			continue
+		}
+		ln, err := net.Listen("tcp", addr)
 		if err == nil {
 			_ = ln.Close() // nothing was accepted
-			return port
+			st.taken = append(st.taken, addr)
+			return addr
 		}
 	}
-	return 0 // any; peers will not find the role again after a restart
+	return st.host + ":0" // any; peers will not find the role again after a restart
+}
+
+// ownHost is an address of the loopback network that is hardly anybody else's, so
+// that stages that run at the same time do not take each other's ports.
+func ownHost() string {
+	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
 }
 
 func (st *Stage) newPlace(name string) (*Place, error) {
