@@ -47,7 +47,7 @@ func TestTarget_PowerLossAtEveryOperation(t *testing.T) {
 	for last := 1; last < 60; last++ {
 		body, to := r.cut(homeward.MarkCrash, r.scribble())
 		before := r.at
-		r.power.used, r.power.last = 0, last
+		r.power.count(last)
 		err := r.put(body, to)
 		acked := err == nil
 		r.crash(last%3 == 0)

@@ -208,12 +208,12 @@ func TestFailOver_PowerLossAtAnyOperation(t *testing.T) {
 		w.older = r.points()[0].Position
 		w.guest = boot(t, r.rng, r.model[w.point])
 		w.failOver, w.leg = r.next(), r.next()
-		r.power.used, r.power.last = 0, last
+		r.power.count(last)
 		if w.travel() {
 			if last > 0 {
 				break
 			}
-			total = r.power.used // with power all the way
+			total = r.power.counted() // with power all the way
 			continue
 		}
 		t.Logf("power gone at operation %d, kill %v", last, last%3 == 0)

@@ -261,7 +261,7 @@ func TestRollBack_PowerLoss(t *testing.T) {
 		r.steps(7)
 		before, to := r.at, r.points()[2]
 		req := homeward.FailOverRequest{Item: id, Generation: r.next(), Point: to.Position}
-		r.power.used, r.power.last = 0, last
+		r.power.count(last)
 		_, _ = r.target.RollBack(ctx, req)
 		r.crash(last%3 == 0)
 		r.check()

@@ -47,6 +47,27 @@ func (p *power) use() error {
 	return nil
 }
 
+// count begins counting anew; the power goes after last operations (0: it stays).
+func (p *power) count(last int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.used, p.last = 0, last
+}
+
+// counted is how many operations used it.
+func (p *power) counted() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.used
+}
+
+// cut takes it away now, under whatever still works in the background.
+func (p *power) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = max(p.used, 1)
+}
+
 // plug is a file system, and disks, that run on power.
 type plugFS struct {
 	durable.FS
@@ -290,7 +311,7 @@ func (r *rig) open() {
 // crash is a power loss, or (kill) the death of the process alone.
 func (r *rig) crash(kill bool) {
 	r.t.Helper()
-	r.power.last = 1 // whatever Close still does is lost
+	r.power.cut() // whatever Close still does is lost
 	_ = r.target.Close(ctx)
 	r.power = &power{}
 	if !kill {
