@@ -2,13 +2,10 @@ package demo
 
 import (
 	"context"
-	"fmt"
 	"net/url"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/lab"
 )
 
 // sum tells the round trip in a few lines.
@@ -19,14 +16,14 @@ func (s *story) sum() {
 	for _, e := range r.Steps {
 		if e.Reverse != nil {
 			s.screen.say("  %-36s predicted %9s, changed %9s, on the wire %9s, %6.2f s, digests equal: %t",
-				e.Step, size(e.PredictedBytes), size(e.DirtyBytes), size(e.WireBytes), e.ResyncSeconds, e.DigestEqual)
+				e.Step, lab.Size(e.PredictedBytes), lab.Size(e.DirtyBytes), lab.Size(e.WireBytes), e.ResyncSeconds, e.DigestEqual)
 		}
 	}
 }
 
 // leftovers says what an interrupted demo leaves.
 func (s *story) leftovers() string {
-	if s.made {
+	if s.o.Dir == "" {
 		return "nothing is left of it"
 	}
 	return "what it made is in " + s.Dir
@@ -62,25 +59,4 @@ func socketOf(uri string) string {
 	}
 	u.Path = "/"
 	return u.String()
-}
-
-// Logs are the last lines of what every role wrote.
-func (s *Stage) Logs() string {
-	files, err := filepath.Glob(filepath.Join(s.Dir, "*.log"))
-	if err != nil {
-		return err.Error()
-	}
-	var b strings.Builder
-	for _, f := range files {
-		fmt.Fprintf(&b, "--- %s\n%s\n", filepath.Base(f), tail(f))
-	}
-	return b.String()
-}
-
-func fileSize(path string) int64 {
-	st, err := os.Stat(path)
-	if err != nil {
-		return 0 // not there yet: from its beginning
-	}
-	return st.Size()
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
 
+	"github.com/homeward-dr/homeward/lab"
 	"github.com/homeward-dr/homeward/recovery"
 )
 
@@ -66,7 +67,7 @@ func (s *screen) step(st recovery.Step) {
 	case st.Progress.Total > 0 && time.Since(s.told) > time.Second:
 		s.told = time.Now()
 		s.say("    %-36s %3.0f %%  %s of %s, %s/s, %.0f s left", st.Name, 100*float64(st.Progress.Done)/float64(st.Progress.Total),
-			size(st.Progress.Done), size(st.Progress.Total), size(int64(st.Progress.Rate)), st.Progress.Left)
+			lab.Size(st.Progress.Done), lab.Size(st.Progress.Total), lab.Size(int64(st.Progress.Rate)), st.Progress.Left)
 	}
 }
 
@@ -75,7 +76,7 @@ func (s *screen) showBar(st recovery.Step) {
 		s.bar = s.bars.AddBar(st.Progress.Total, mpb.BarRemoveOnComplete(),
 			mpb.PrependDecorators(decor.Name("    "+st.Name+" ")),
 			mpb.AppendDecorators(decor.CountersKibiByte("% .1f of % .1f "), decor.Any(func(decor.Statistics) string {
-				return fmt.Sprintf("%s/s, %.0f s left", size(int64(st.Progress.Rate)), st.Progress.Left)
+				return fmt.Sprintf("%s/s, %.0f s left", lab.Size(int64(st.Progress.Rate)), st.Progress.Left)
 			})))
 	}
 	s.bar.SetTotal(st.Progress.Total, false)
@@ -89,20 +90,4 @@ func (s *screen) close() {
 		}
 		s.bars.Wait()
 	}
-}
-
-// size is a number of bytes for people.
-func size(n int64) string {
-	if n < 0 {
-		return "-" + size(-n)
-	}
-	switch {
-	case n >= 1<<30:
-		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
-	case n >= 1<<20:
-		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
-	case n >= 1<<10:
-		return fmt.Sprintf("%.0f KiB", float64(n)/(1<<10))
-	}
-	return fmt.Sprintf("%d B", n)
 }

@@ -3,22 +3,26 @@ package demo
 import (
 	"context"
 	"io"
+	"log/slog"
 	"time"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/lab"
 	"github.com/homeward-dr/homeward/pki"
 	"github.com/homeward-dr/homeward/recovery"
 	"github.com/homeward-dr/homeward/site/local/records"
+	"github.com/homeward-dr/homeward/test/stage"
 )
 
 // story is one round trip on a stage.
 type story struct {
-	*Stage
+	*stage.Stage
+	o      Options
 	screen *screen
 	report *Report
-	guest  *Console  // of the machine where it runs now
-	lost   time.Time // when the home site was lost
-	before uint64    // newest record announced before that
+	guest  *lab.Console // of the machine where it runs now
+	lost   time.Time    // when the home site was lost
+	before uint64       // newest record announced before that
 }
 
 // Run plays the round trip and tells it on out; with quiet set only the report is
@@ -30,16 +34,16 @@ func Run(ctx context.Context, o Options, out io.Writer, quiet bool) (report Repo
 		return report, err
 	}
 	began := time.Now()
-	report = Report{Guest: o.Guest, DiskBytes: o.DiskSize, LinkMbit: o.LinkMbit, LinkDelay: o.LinkDelay.Seconds(), Point: o.Point}
+	report = Report{Guest: o.Guest.Kind, DiskBytes: o.DiskSize, LinkMbit: o.LinkMbit, LinkDelay: o.LinkDelay.Seconds(), Point: o.Point}
 	scr := newScreen(out, quiet)
 	defer scr.close()
-	scr.say("Two sites, home and away: six processes, mutual TLS between them, a %s guest.", o.Guest)
-	st, err := Build(ctx, o)
+	scr.say("Two sites, home and away: six processes, mutual TLS between them, a %s guest.", o.Guest.Kind)
+	st, err := stage.Build(ctx, o.stage())
 	if err != nil {
 		return report, err
 	}
 	defer st.Close()
-	s := &story{Stage: st, screen: scr, report: &report}
+	s := &story{Stage: st, o: o, screen: scr, report: &report}
 	defer func() {
 		if s.guest != nil {
 			s.guest.Stop()
@@ -93,7 +97,7 @@ func (s *story) protect(ctx context.Context) error {
 		return err
 	}
 	policy := homeward.Policy{MinInterval: 500 * time.Millisecond}
-	s.Item = recovery.New(s.Machine(), policy, s.Home.Side, s.Away.Side, s.log)
+	s.Item = recovery.New(s.Machine(), policy, s.Home.Side, s.Away.Side, slog.New(slog.DiscardHandler))
 	s.Item.Watch = s.screen.step
 	_, err := s.chapter(ctx, "Protect: home -> away", 5*time.Minute, s.Item.Protect)
 	if err != nil {
@@ -105,7 +109,7 @@ func (s *story) protect(ctx context.Context) error {
 
 // hear follows the machine's console where it runs now, from an offset on, and
 // returns what the guest found when it started.
-func (s *story) hear(ctx context.Context, p *Place, from int64) (records.Found, error) {
+func (s *story) hear(ctx context.Context, p *stage.Place, from int64) (records.Found, error) {
 	if s.guest != nil {
 		s.guest.Stop()
 	}
@@ -185,7 +189,7 @@ func (s *story) failOver(ctx context.Context) error {
 }
 
 // judgeFailover says what was lost, and refuses what must not happen.
-func (s *story) judgeFailover(found records.Found, old *Console) error {
+func (s *story) judgeFailover(found records.Found, old *lab.Console) error {
 	if found.Bad != 0 {
 		return homeward.Errorf("judge failover", homeward.Corrupt, "guest", "keep the demo's directory and report this", "%d records are damaged or out of order", found.Bad)
 	}
@@ -250,10 +254,10 @@ func (s *story) reverse(ctx context.Context, title string) error {
 		return err
 	}
 	for _, f := range estimate.Figures {
-		s.screen.say("    %-12s %-50s %10s  %s", f.Disk, f.Cause, size(f.Bytes), f.Certainty)
+		s.screen.say("    %-12s %-50s %10s  %s", f.Disk, f.Cause, lab.Size(f.Bytes), f.Certainty)
 	}
 	s.screen.say("    %s differ now (%s); at most %s on the wire, and what the machine writes meanwhile",
-		size(estimate.Bytes), estimate.Certainty, size(estimate.WireBytes))
+		lab.Size(estimate.Bytes), estimate.Certainty, lab.Size(estimate.WireBytes))
 	var took recovery.Reversal
 	e, err := s.chapter(ctx, title, 10*time.Minute, func(ctx context.Context) (err error) {
 		took, err = s.Item.Reprotect(ctx)
@@ -265,8 +269,8 @@ func (s *story) reverse(ctx context.Context, title string) error {
 	e.Reverse = reverse(estimate, took)
 	at := len(s.report.Steps) - 1
 	s.screen.say("    %s differed when the old side handed over; %s are applied and %s went over the wire by the first point,",
-		size(took.Estimate.Bytes), size(took.Changed), size(took.WireBytes))
-	s.screen.say("    what the machine wrote meanwhile included; %s read only to find differences", size(took.FullReads))
+		lab.Size(took.Estimate.Bytes), lab.Size(took.Changed), lab.Size(took.WireBytes))
+	s.screen.say("    what the machine wrote meanwhile included; %s read only to find differences", lab.Size(took.FullReads))
 	proof, err := s.prove(ctx)
 	s.report.Steps[at].DigestEqual = proof.Equal
 	return err
@@ -281,7 +285,7 @@ func (s *story) prove(ctx context.Context) (proof homeward.Proof, err error) {
 	if err != nil {
 		return proof, err
 	}
-	signed, err := pki.Sign(s.me, proof)
+	signed, err := pki.Sign(s.Me, proof)
 	if err != nil {
 		return proof, err
 	}
@@ -292,7 +296,7 @@ func (s *story) prove(ctx context.Context) (proof homeward.Proof, err error) {
 	if !proof.Equal {
 		return proof, homeward.Errorf("prove", homeward.Corrupt, "item "+string(s.Item.ID()), "keep the demo's directory and report this", "the sides differ")
 	}
-	s.screen.say("    equal, signed by %s", s.me.Peer())
+	s.screen.say("    equal, signed by %s", s.Me.Peer())
 	return proof, nil
 }
 

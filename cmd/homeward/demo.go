@@ -9,6 +9,7 @@ import (
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/demo"
+	"github.com/homeward-dr/homeward/lab"
 )
 
 // demo plays the whole round trip on this machine.
@@ -28,7 +29,7 @@ forward again. Prints what each step took and proves both sides equal.`,
 			if o.Executable, err = os.Executable(); err != nil {
 				return homeward.Errorf("start demo", homeward.IO, "executable", "run it by its path", "%w", err)
 			}
-			if o.DiskSize, err = demo.ParseSize(diskSize); err != nil {
+			if o.DiskSize, err = lab.ParseSize(diskSize); err != nil {
 				return err
 			}
 			o.LinkDelay = time.Duration(delay) * time.Millisecond
@@ -36,8 +37,8 @@ forward again. Prints what each step took and proves both sides equal.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Guest, "guest", "auto", "what the machine runs as: `qemu`, builtin or auto")
-	f.StringVar(&o.GuestDir, "guest-dir", "", "`directory` of the QEMU guest's kernel and initrd, made by 'make guest' (default cache/guest)")
+	f.StringVar(&o.Guest.Kind, "guest", "auto", "what the machine runs as: `qemu`, builtin or auto")
+	f.StringVar(&o.Guest.Dir, "guest-dir", "", "`directory` of the QEMU guest's kernel and initrd, made by 'make guest' (default cache/guest)")
 	f.StringVar(&diskSize, "disk-size", "256MiB", "`size` of the machine's first disk")
 	f.IntVar(&o.LinkMbit, "link-mbit", 0, "`Mbit/s` of the link between the sites; 0: as fast as it goes")
 	f.IntVar(&delay, "link-delay-ms", 0, "`milliseconds` a byte takes over the link, one way")

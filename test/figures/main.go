@@ -23,7 +23,7 @@ import (
 type figure struct {
 	name string
 	what string
-	do   func(context.Context, *lab) error
+	do   func(context.Context, *bench) error
 }
 
 func figures() []figure {
@@ -60,7 +60,7 @@ func run(ctx context.Context) (err error) {
 	if err := build.Run(); err != nil {
 		return fmt.Errorf("build homeward (run this in the checkout): %w", err)
 	}
-	l := &lab{binary: binary, out: os.Stdout}
+	l := &bench{binary: binary, out: os.Stdout}
 	for _, f := range figures() {
 		if *only != "" && !slices.Contains(strings.Split(*only, ","), f.name) {
 			continue

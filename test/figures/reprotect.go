@@ -6,12 +6,12 @@ import (
 	"time"
 
 	"github.com/homeward-dr/homeward"
-	"github.com/homeward-dr/homeward/demo"
+	"github.com/homeward-dr/homeward/test/stage"
 )
 
 // reprotect measures the way back after 1 % of a 2 GiB disk was overwritten at
 // random, and after the same bytes of a disk four times as large.
-func reprotect(ctx context.Context, l *lab) error {
+func reprotect(ctx context.Context, l *bench) error {
 	for _, size := range []int64{2 << 30, 8 << 30} {
 		if err := reprotectOf(ctx, l, size); err != nil {
 			return err
@@ -20,8 +20,8 @@ func reprotect(ctx context.Context, l *lab) error {
 	return nil
 }
 
-func reprotectOf(ctx context.Context, l *lab, size int64) error {
-	st, err := l.stage(ctx, demo.Options{DiskSize: size, Churn: -1, Gap: time.Second}, homeward.Policy{MinInterval: 200 * time.Millisecond}, nil)
+func reprotectOf(ctx context.Context, l *bench, size int64) error {
+	st, err := l.build(ctx, stage.Options{DiskSize: size, Churn: -1, Gap: time.Second}, homeward.Policy{MinInterval: 200 * time.Millisecond}, nil)
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func reprotectOf(ctx context.Context, l *lab, size int64) error {
 }
 
 // scatter writes blocks that do not compress at random places of the first disk.
-func scatter(ctx context.Context, st *demo.Stage, size, blocks int64) error {
+func scatter(ctx context.Context, st *stage.Stage, size, blocks int64) error {
 	c, _, err := export(ctx, st, st.Away)
 	if err != nil {
 		return err

@@ -8,11 +8,11 @@ import (
 	"time"
 
 	"github.com/homeward-dr/homeward"
-	"github.com/homeward-dr/homeward/demo"
+	"github.com/homeward-dr/homeward/test/stage"
 )
 
-func hold(ctx context.Context, l *lab) error {
-	st, err := l.stage(ctx, demo.Options{DiskSize: 1 << 30, Churn: -1}, homeward.Policy{MinInterval: 100 * time.Millisecond}, nil)
+func hold(ctx context.Context, l *bench) error {
+	st, err := l.build(ctx, stage.Options{DiskSize: 1 << 30, Churn: -1}, homeward.Policy{MinInterval: 100 * time.Millisecond}, nil)
 	if err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ func hold(ctx context.Context, l *lab) error {
 	return nil
 }
 
-func rpo(ctx context.Context, l *lab) error {
+func rpo(ctx context.Context, l *bench) error {
 	for _, interval := range []time.Duration{200 * time.Millisecond, time.Second} {
 		if err := rpoAt(ctx, l, interval); err != nil {
 			return err
@@ -57,8 +57,8 @@ func rpo(ctx context.Context, l *lab) error {
 	return nil
 }
 
-func rpoAt(ctx context.Context, l *lab, interval time.Duration) error {
-	st, err := l.stage(ctx, demo.Options{}, homeward.Policy{MinInterval: interval}, nil)
+func rpoAt(ctx context.Context, l *bench, interval time.Duration) error {
+	st, err := l.build(ctx, stage.Options{}, homeward.Policy{MinInterval: interval}, nil)
 	if err != nil {
 		return err
 	}
@@ -84,9 +84,9 @@ func rpoAt(ctx context.Context, l *lab, interval time.Duration) error {
 	return nil
 }
 
-func memory(ctx context.Context, l *lab) error {
+func memory(ctx context.Context, l *bench) error {
 	began := time.Now()
-	st, err := l.stage(ctx, demo.Options{DiskSize: 2 << 30}, homeward.Policy{}, func(st *demo.Stage) error {
+	st, err := l.build(ctx, stage.Options{DiskSize: 2 << 30}, homeward.Policy{}, func(st *stage.Stage) error {
 		err := fill(st)
 		began = time.Now()
 		return err
@@ -101,9 +101,9 @@ func memory(ctx context.Context, l *lab) error {
 	return nil
 }
 
-func points(ctx context.Context, l *lab) error {
+func points(ctx context.Context, l *bench) error {
 	p := homeward.Policy{MinInterval: 50 * time.Millisecond, Retention: []homeward.Tier{{For: 24 * time.Hour}}}
-	st, err := l.stage(ctx, demo.Options{}, p, nil)
+	st, err := l.build(ctx, stage.Options{}, p, nil)
 	if err != nil {
 		return err
 	}

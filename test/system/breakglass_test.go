@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"github.com/homeward-dr/homeward"
-	"github.com/homeward-dr/homeward/demo"
 	"github.com/homeward-dr/homeward/site/local/records"
+	"github.com/homeward-dr/homeward/test/stage"
 )
 
 // Everything is dead but the disks of the away site: its points are listed,
@@ -16,7 +16,7 @@ import (
 // accepts the result.
 func TestBreakGlass(t *testing.T) {
 	t.Parallel()
-	r := protected(t, demo.Options{})
+	r := protected(t, stage.Options{})
 	r.write(100)
 	r.replicated()
 	r.write(100)
@@ -113,7 +113,7 @@ func (r *rig) comesBackFenced(g homeward.Generation) {
 // costs and what to do; and a damaged point is never served as if it were whole.
 func TestVerifyFindsFlippedByte(t *testing.T) {
 	t.Parallel()
-	r := protected(t, demo.Options{})
+	r := protected(t, stage.Options{})
 	for range 3 {
 		r.write(50)
 		r.replicated()

@@ -12,7 +12,8 @@ import (
 	"time"
 
 	"github.com/homeward-dr/homeward"
-	"github.com/homeward-dr/homeward/demo"
+	"github.com/homeward-dr/homeward/lab"
+	"github.com/homeward-dr/homeward/test/stage"
 )
 
 // Files of roles are flipped or torn while the role is down. When it is started
@@ -23,12 +24,12 @@ func TestRandomDamageToFilesOfRoles(t *testing.T) {
 	rng := random(t)
 	for n := range rounds(t) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			r := protected(t, demo.Options{Churn: 2})
+			r := protected(t, stage.Options{Churn: 2})
 			r.write(50)
 			r.replicated()
 			healed, refused := 0, 0
 			for range 3 {
-				for _, p := range []*demo.Program{r.Home.Agent, r.Home.Process, r.Away.Target} {
+				for _, p := range []*lab.Program{r.Home.Agent, r.Home.Process, r.Away.Target} {
 					if r.damage(rng, p) {
 						healed++
 					} else {
@@ -44,7 +45,7 @@ func TestRandomDamageToFilesOfRoles(t *testing.T) {
 
 // damage harms one file of a role that is down. It reports whether the role healed
 // by itself; else the file was restored.
-func (r *rig) damage(rng *rand.Rand, p *demo.Program) (healed bool) {
+func (r *rig) damage(rng *rand.Rand, p *lab.Program) (healed bool) {
 	r.t.Helper()
 	p.Kill()
 	kept := r.keep(p.Dir())
@@ -67,14 +68,14 @@ func (r *rig) damage(rng *rand.Rand, p *demo.Program) (healed bool) {
 // The state of one role is restored from an older copy: it refuses, or everything
 // is compared by digest; never does it silently go on from the wrong state.
 func TestStateRestoredFromOlderCopy(t *testing.T) {
-	for name, pick := range map[string]func(*rig) *demo.Program{
-		"agent":          func(r *rig) *demo.Program { return r.Home.Agent },
-		"process server": func(r *rig) *demo.Program { return r.Home.Process },
-		"master target":  func(r *rig) *demo.Program { return r.Away.Target },
+	for name, pick := range map[string]func(*rig) *lab.Program{
+		"agent":          func(r *rig) *lab.Program { return r.Home.Agent },
+		"process server": func(r *rig) *lab.Program { return r.Home.Process },
+		"master target":  func(r *rig) *lab.Program { return r.Away.Target },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := protected(t, demo.Options{Churn: 2})
+			r := protected(t, stage.Options{Churn: 2})
 			r.write(50)
 			r.replicated()
 			p := pick(r)
@@ -98,7 +99,7 @@ func TestStateRestoredFromOlderCopy(t *testing.T) {
 // goesOn starts a role and waits until a new point is replicated, doing what the
 // controller would: routing again, comparing what is suspect. False: somebody
 // names the damaged file.
-func (r *rig) goesOn(p *demo.Program, victim string) bool {
+func (r *rig) goesOn(p *lab.Program, victim string) bool {
 	r.t.Helper()
 	before, err := p.Log()
 	r.must(err)
@@ -163,14 +164,14 @@ func (r *rig) newLeg() {
 }
 
 // since is what a role wrote into its log after a first part.
-func (r *rig) since(p *demo.Program, before string) string {
+func (r *rig) since(p *lab.Program, before string) string {
 	r.t.Helper()
 	log, err := p.Log()
 	r.must(err)
 	return log[len(before):]
 }
 
-func (r *rig) names(said string, p *demo.Program, victim string) {
+func (r *rig) names(said string, p *lab.Program, victim string) {
 	r.t.Helper()
 	if victim == "" || !strings.Contains(said, filepath.Base(victim)) {
 		r.t.Errorf("%s does not go on, and does not name %s: %s", p.Name, victim, said)

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/homeward-dr/homeward"
-	"github.com/homeward-dr/homeward/demo"
+	"github.com/homeward-dr/homeward/lab"
+	"github.com/homeward-dr/homeward/test/stage"
 )
 
 // small mounts a small file system at dir; it goes with the test.
@@ -28,7 +29,7 @@ func (r *rig) small(dir string, bytes int64) {
 }
 
 // smallHome gives a role, which has nothing yet, a small file system to live on.
-func (r *rig) smallHome(p *demo.Program, sub string, bytes int64) (dir string) {
+func (r *rig) smallHome(p *lab.Program, sub string, bytes int64) (dir string) {
 	r.t.Helper()
 	p.Kill()
 	dir = filepath.Join(p.Dir(), sub)
@@ -108,7 +109,7 @@ func TestFullFileSystems(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := build(t, demo.Options{})
+			r := build(t, stage.Options{})
 			dir := c.place(r)
 			r.Item.Policy.CacheBytes = 1 << 20 // the spill is needed soon
 			r.must(r.Item.Protect(r.ctx))
@@ -137,7 +138,7 @@ func TestFullFileSystems(t *testing.T) {
 // announced before stays whole on both sides.
 func TestFullDiskOfTheGuestItself(t *testing.T) {
 	t.Parallel()
-	r := build(t, demo.Options{})
+	r := build(t, stage.Options{})
 	dir := filepath.Dir(r.Home.Side.Disks[0][len("file:"):])
 	r.small(dir, 32<<20)
 	for i, d := range r.Machine().Disks {

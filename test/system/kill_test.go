@@ -13,7 +13,8 @@ import (
 	"time"
 
 	"github.com/homeward-dr/homeward"
-	"github.com/homeward-dr/homeward/demo"
+	"github.com/homeward-dr/homeward/lab"
+	"github.com/homeward-dr/homeward/test/stage"
 )
 
 // Every role is killed at steps of its work, in every phase of the round trip; it
@@ -29,7 +30,7 @@ func TestKillRandomRoleAtRandomStep(t *testing.T) {
 	steps := agentSteps(t)
 	for n := range rounds(t) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			k := &killer{rig: build(t, demo.Options{Churn: 2}), rng: rng, steps: steps}
+			k := &killer{rig: build(t, stage.Options{Churn: 2}), rng: rng, steps: steps}
 			k.thereAndBack()
 			t.Logf("%d of %d roles reached the step at which they died", k.died, k.armed)
 		})
@@ -72,16 +73,16 @@ type killer struct {
 func (k *killer) thereAndBack() {
 	k.t.Helper()
 	home, away := k.Home, k.Away
-	k.phase("initial sync", []*demo.Program{home.Agent, home.Process, away.Target}, k.Item.Protect)
+	k.phase("initial sync", []*lab.Program{home.Agent, home.Process, away.Target}, k.Item.Protect)
 	k.hear(home, 0)
-	k.phase("replicate", []*demo.Program{home.Agent, home.Process, away.Target}, k.work)
+	k.phase("replicate", []*lab.Program{home.Agent, home.Process, away.Target}, k.work)
 	k.replicated()
 	k.must(k.Lose(k.ctx, home))
 	k.failOver(func(ctx context.Context) error {
-		k.phase("fail over", []*demo.Program{away.Agent, away.Target}, k.newestPoint)
+		k.phase("fail over", []*lab.Program{away.Agent, away.Target}, k.newestPoint)
 		return nil
 	})
-	k.phase("promote", []*demo.Program{away.Agent, away.Target}, func(ctx context.Context) error {
+	k.phase("promote", []*lab.Program{away.Agent, away.Target}, func(ctx context.Context) error {
 		if err := k.work(ctx); err != nil {
 			return err
 		}
@@ -92,12 +93,12 @@ func (k *killer) thereAndBack() {
 	again := func(ctx context.Context) error { _, err := k.Item.Reprotect(ctx); return err }
 	k.phase("reprotect", all, again)
 	k.prove()
-	k.phase("replicate back", []*demo.Program{away.Agent, away.Process, home.Target}, k.work)
+	k.phase("replicate back", []*lab.Program{away.Agent, away.Process, home.Target}, k.work)
 	k.failBack(func(ctx context.Context) error {
 		k.phase("fail back", all, k.planned)
 		return nil
 	})
-	k.phase("promote at home", []*demo.Program{home.Agent, home.Target}, k.Item.Commit)
+	k.phase("promote at home", []*lab.Program{home.Agent, home.Target}, k.Item.Commit)
 	k.phase("reprotect forward", all, again)
 	k.prove()
 	k.write(20)
@@ -110,7 +111,7 @@ func (k *killer) work(ctx context.Context) error {
 
 // phase arms one victim, runs an operation until it succeeds while the victim dies
 // and is started again, and disarms the victim.
-func (k *killer) phase(name string, victims []*demo.Program, op func(context.Context) error) {
+func (k *killer) phase(name string, victims []*lab.Program, op func(context.Context) error) {
 	k.t.Helper()
 	victim := victims[k.rng.IntN(len(victims))]
 	step := k.step(victim)
@@ -147,7 +148,7 @@ func (k *killer) phase(name string, victims []*demo.Program, op func(context.Con
 }
 
 // nurse starts the victim again when it dies.
-func (k *killer) nurse(ctx context.Context, victim *demo.Program, done <-chan struct{}) {
+func (k *killer) nurse(ctx context.Context, victim *lab.Program, done <-chan struct{}) {
 	select {
 	case <-done:
 		return
@@ -177,7 +178,7 @@ func insist(ctx context.Context, op func(context.Context) error) error {
 }
 
 // step draws where a victim dies. The number counts passes from its start on.
-func (k *killer) step(victim *demo.Program) string {
+func (k *killer) step(victim *lab.Program) string {
 	files := []string{"*", "*", "fs.write *", "fs.sync *", "fs.rename *", "fs.remove *", "fs.syncdir *"}
 	passes := []int{12, 60, 20, 12, 8, 3, 8}
 	switch victim {
@@ -200,7 +201,7 @@ func TestGuestRidesOutDeathOfItsAgent(t *testing.T) {
 	for _, guest := range []string{"builtin", "qemu"} {
 		t.Run(guest, func(t *testing.T) {
 			t.Parallel()
-			r := protected(t, demo.Options{Guest: guest})
+			r := protected(t, stage.Options{Guest: guest})
 			r.write(20)
 			began := time.Now()
 			for range 5 {

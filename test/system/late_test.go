@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/homeward-dr/homeward"
-	"github.com/homeward-dr/homeward/demo"
+	"github.com/homeward-dr/homeward/test/stage"
 )
 
 // A machine runs on its raw disks while no agent looks. With a baseline from
@@ -16,7 +16,7 @@ func TestLateCapture(t *testing.T) {
 	for _, lost := range []bool{false, true} {
 		t.Run(map[bool]string{false: "with baseline", true: "baseline lost"}[lost], func(t *testing.T) {
 			t.Parallel()
-			r := protected(t, demo.Options{})
+			r := protected(t, stage.Options{})
 			r.write(50)
 			r.standStill()
 			req := homeward.BaselineRequest{Machine: r.Machine(), Disks: r.Home.Side.Disks}

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/homeward-dr/homeward/demo"
+	"github.com/homeward-dr/homeward/test/stage"
 )
 
 // The medium of a replica fails writes, or flushes, for a while. The guest runs
@@ -16,7 +16,7 @@ func TestReplicaMediumFails(t *testing.T) {
 	for _, what := range []string{"pwrite", "pread"} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			r := build(t, demo.Options{})
+			r := build(t, stage.Options{})
 			trigger := filepath.Join(r.Dir, "fail")
 			socket := filepath.Join(r.Dir, "medium.sock")
 			image := filepath.Join(r.Dir, "medium.raw")

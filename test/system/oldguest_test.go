@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/homeward-dr/homeward/demo"
+	"github.com/homeward-dr/homeward/test/stage"
 )
 
 // A guest of the side that was given up is stopped in the middle of its work, and
@@ -19,7 +19,7 @@ import (
 // disk again (I-6): not by the connection it still has, not by a new one.
 func TestOldGuestNeverWritesAgain(t *testing.T) {
 	t.Parallel()
-	r := protected(t, demo.Options{Guest: "qemu"})
+	r := protected(t, stage.Options{Guest: "qemu"})
 	r.write(50)
 	r.replicated()
 	old := r.guestProcess(r.Home)
@@ -74,7 +74,7 @@ func (r *rig) replicaQuiet() {
 }
 
 // sums are the digests of all disk files of a place.
-func (r *rig) sums(p *demo.Place) string {
+func (r *rig) sums(p *stage.Place) string {
 	r.t.Helper()
 	var all []string
 	for _, ref := range p.Side.Disks {
@@ -90,7 +90,7 @@ func (r *rig) sums(p *demo.Place) string {
 }
 
 // guestProcess finds the process of the machine at a place.
-func (r *rig) guestProcess(p *demo.Place) *os.Process {
+func (r *rig) guestProcess(p *stage.Place) *os.Process {
 	r.t.Helper()
 	commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	r.must(err)

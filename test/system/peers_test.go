@@ -7,14 +7,15 @@ import (
 	"time"
 
 	"github.com/homeward-dr/homeward"
-	"github.com/homeward-dr/homeward/demo"
+	"github.com/homeward-dr/homeward/lab"
+	"github.com/homeward-dr/homeward/test/stage"
 )
 
 // A link that hangs, and one that is cut, cost the guest nothing: it writes on,
 // and what it wrote arrives when the link is back.
 func TestLinkHangsAndIsCut(t *testing.T) {
 	t.Parallel()
-	r := protected(t, demo.Options{LinkDelay: 10 * time.Millisecond})
+	r := protected(t, stage.Options{LinkDelay: 10 * time.Millisecond})
 	r.write(50)
 	r.replicated()
 	for name, fail := range map[string]func(){"hangs": r.Away.In.Hang, "is cut": r.Away.In.Cut} {
@@ -32,7 +33,7 @@ func TestLinkHangsAndIsCut(t *testing.T) {
 // saved copies stay within their budget.
 func TestSlowLink(t *testing.T) {
 	t.Parallel()
-	r := build(t, demo.Options{LinkMbit: 20, LinkDelay: 20 * time.Millisecond, Churn: 32})
+	r := build(t, stage.Options{LinkMbit: 20, LinkDelay: 20 * time.Millisecond, Churn: 32})
 	r.Item.Policy.CacheBytes, r.Item.Policy.SpillBytes = 1<<20, 8<<20
 	r.must(r.Item.Protect(r.ctx))
 	r.hear(r.Home, 0)
@@ -50,7 +51,7 @@ func TestSlowLink(t *testing.T) {
 // The master target stops answering (SIGSTOP) for a while: nobody else hangs.
 func TestStoppedMasterTarget(t *testing.T) {
 	t.Parallel()
-	r := protected(t, demo.Options{})
+	r := protected(t, stage.Options{})
 	r.write(20)
 	r.replicated()
 	stop(r, r.Away.Target)
@@ -69,5 +70,5 @@ func TestStoppedMasterTarget(t *testing.T) {
 	r.prove()
 }
 
-func stop(r *rig, p *demo.Program) { r.must(syscall.Kill(p.PID(), syscall.SIGSTOP)) }
-func cont(r *rig, p *demo.Program) { r.must(syscall.Kill(p.PID(), syscall.SIGCONT)) }
+func stop(r *rig, p *lab.Program) { r.must(syscall.Kill(p.PID(), syscall.SIGSTOP)) }
+func cont(r *rig, p *lab.Program) { r.must(syscall.Kill(p.PID(), syscall.SIGCONT)) }

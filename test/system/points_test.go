@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/homeward-dr/homeward"
-	"github.com/homeward-dr/homeward/demo"
+	"github.com/homeward-dr/homeward/test/stage"
 )
 
 // The choice of points, up to the commit: an older one, a newer one instead, none
@@ -14,7 +14,7 @@ import (
 // can be served.
 func TestChangePointCancelAndLostWritesBranch(t *testing.T) {
 	t.Parallel()
-	r := protected(t, demo.Options{})
+	r := protected(t, stage.Options{})
 	var points []homeward.Point
 	for range 3 {
 		r.write(60)
@@ -74,7 +74,7 @@ func (r *rig) closeView(name string) error {
 }
 
 // hearBetween listens like hear; what the machine found must be of a point.
-func (r *rig) hearBetween(p *demo.Place, from int64, least, most uint64) {
+func (r *rig) hearBetween(p *stage.Place, from int64, least, most uint64) {
 	r.t.Helper()
 	before := r.console
 	r.console = nil // of the other side, which runs on
@@ -89,7 +89,7 @@ func (r *rig) hearBetween(p *demo.Place, from int64, least, most uint64) {
 // refused, with what to do; the guest runs on within what it has.
 func TestDiskChangesItsSizeWhileProtected(t *testing.T) {
 	t.Parallel()
-	r := protected(t, demo.Options{})
+	r := protected(t, stage.Options{})
 	r.write(20)
 	image := strings.TrimPrefix(r.Home.Side.Disks[1], "file:")
 	size := r.Machine().Disks[1].Size

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/homeward-dr/homeward"
-	"github.com/homeward-dr/homeward/demo"
 	"github.com/homeward-dr/homeward/site/local"
+	"github.com/homeward-dr/homeward/test/stage"
 )
 
 // PostgreSQL on ext4 over our NBD: no transaction committed before the point is
@@ -26,7 +26,7 @@ import (
 func TestPostgreSQLThroughFailoverAndFailback(t *testing.T) {
 	t.Parallel()
 	need(t, "nbdfuse", "losetup", "mkfs.ext4", "initdb", "pg_ctl", "psql", "setpriv", "fusermount3")
-	r := build(t, demo.Options{DiskSize: 512 << 20, LinkMbit: 2000})
+	r := build(t, stage.Options{DiskSize: 512 << 20, LinkMbit: 2000})
 	r.tool("mkfs.ext4", "-q", "-F", strings.TrimPrefix(r.Home.Side.Disks[0], "file:"))
 	home, away := newServer(r, r.Home), newServer(r, r.Away)
 	r.Home.Side.Site, r.Away.Side.Site = home, away
@@ -79,7 +79,7 @@ type server struct {
 // nobody runs the database, which refuses to run as root.
 const nobody = 65534
 
-func newServer(r *rig, p *demo.Place) *server {
+func newServer(r *rig, p *stage.Place) *server {
 	r.t.Helper()
 	dir, err := os.MkdirTemp("", "homeward-pg-")
 	r.must(err)

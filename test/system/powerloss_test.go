@@ -4,7 +4,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/homeward-dr/homeward/demo"
+	"github.com/homeward-dr/homeward/test/stage"
 )
 
 // The old side comes back from a power loss: its live map, in memory, is gone.
@@ -12,7 +12,7 @@ import (
 // digest, and only that.
 func TestOldSideReturnsAfterPowerLoss(t *testing.T) {
 	t.Parallel()
-	r := protected(t, demo.Options{DiskSize: 512 << 20})
+	r := protected(t, stage.Options{DiskSize: 512 << 20})
 	r.write(200)
 	r.replicated()
 	r.must(r.Lose(r.ctx, r.Home))

@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/homeward-dr/homeward"
-	"github.com/homeward-dr/homeward/demo"
 	"github.com/homeward-dr/homeward/durable"
 	"github.com/homeward-dr/homeward/pki"
+	"github.com/homeward-dr/homeward/test/stage"
 )
 
 // Requests that cannot be carried out are refused with what is wrong and what to
@@ -24,7 +24,7 @@ import (
 // protected afterwards.
 func TestBadRequestsAreRefused(t *testing.T) {
 	t.Parallel()
-	r := build(t, demo.Options{})
+	r := build(t, stage.Options{})
 	home := r.Home.Side
 	image := strings.TrimPrefix(home.Disks[0], "file:")
 	g := homeward.Generation{}.Next()
@@ -114,7 +114,7 @@ func (r *rig) readOnlyImage() string {
 // Requests at the wrong time: the state is named, and what would be possible.
 func TestRequestsAtTheWrongTimeAreRefused(t *testing.T) {
 	t.Parallel()
-	r := protected(t, demo.Options{})
+	r := protected(t, stage.Options{})
 	r.write(20)
 	r.replicated()
 	it := r.Item
@@ -169,7 +169,7 @@ func TestRequestsAtTheWrongTimeAreRefused(t *testing.T) {
 // Who shows the wrong certificate gets nowhere, and is told why.
 func TestWrongCertificates(t *testing.T) {
 	t.Parallel()
-	r := build(t, demo.Options{})
+	r := build(t, stage.Options{})
 	ids := filepath.Join(r.Dir, "pki")
 	o := homewardCLI(t, "agent", "--dir", filepath.Join(r.Dir, "x"), "--identity", filepath.Join(ids, "ps-home"))
 	if o.code != homeward.Table[homeward.Invalid].Exit {

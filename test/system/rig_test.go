@@ -10,17 +10,18 @@ import (
 	"time"
 
 	"github.com/homeward-dr/homeward"
-	"github.com/homeward-dr/homeward/demo"
+	"github.com/homeward-dr/homeward/lab"
 	"github.com/homeward-dr/homeward/recovery"
 	"github.com/homeward-dr/homeward/site/local/records"
+	"github.com/homeward-dr/homeward/test/stage"
 )
 
 // rig is a stage with one protected machine and an ear at its console.
 type rig struct {
-	*demo.Stage
+	*stage.Stage
 	t       *testing.T
 	ctx     context.Context
-	console *demo.Console // where the machine runs now
+	console *lab.Console // where the machine runs now
 }
 
 // limit bounds one test; it is no assertion, only the end of a hang.
@@ -30,7 +31,7 @@ const limit = 3 * time.Minute
 func policy() homeward.Policy { return homeward.Policy{MinInterval: 200 * time.Millisecond} }
 
 // build makes both sites; the machine is installed and not yet protected.
-func build(t *testing.T, o demo.Options) *rig {
+func build(t *testing.T, o stage.Options) *rig {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
@@ -49,7 +50,7 @@ func build(t *testing.T, o demo.Options) *rig {
 	if o.DiskSize == 0 {
 		o.DiskSize = 64 << 20
 	}
-	st, err := demo.Build(ctx, o)
+	st, err := stage.Build(ctx, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +62,7 @@ func build(t *testing.T, o demo.Options) *rig {
 }
 
 // protected is build, then Protect, with the guest running.
-func protected(t *testing.T, o demo.Options) *rig {
+func protected(t *testing.T, o stage.Options) *rig {
 	t.Helper()
 	r := build(t, o)
 	r.must(r.Item.Protect(r.ctx))
@@ -88,7 +89,7 @@ func (r *rig) must(err error) {
 
 // hear listens to the machine where it was booted now, and returns what it found
 // on its disks. Nothing it found may be damaged.
-func (r *rig) hear(p *demo.Place, from int64) records.Found {
+func (r *rig) hear(p *stage.Place, from int64) records.Found {
 	r.t.Helper()
 	if r.console != nil {
 		r.console.Stop()
@@ -156,7 +157,7 @@ func (r *rig) eventually(what string, ok func() (bool, error)) {
 }
 
 // at is the place of a side.
-func (r *rig) at(s *recovery.Side) *demo.Place {
+func (r *rig) at(s *recovery.Side) *stage.Place {
 	if s == r.Home.Side {
 		return r.Home
 	}
@@ -231,7 +232,7 @@ func (r *rig) prove() {
 }
 
 // powerOff ends the machine at a place in order, and waits until its agent knows.
-func (r *rig) powerOff(p *demo.Place) {
+func (r *rig) powerOff(p *stage.Place) {
 	r.t.Helper()
 	ref := r.Item.Refs[p.Name]
 	_, err := p.Site.PowerOff(r.ctx, fmt.Sprintf("test-off-%d", time.Now().UnixNano()), ref, homeward.Stop{Graceful: true, Timeout: 20 * time.Second})

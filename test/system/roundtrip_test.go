@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/homeward-dr/homeward"
-	"github.com/homeward-dr/homeward/demo"
+	"github.com/homeward-dr/homeward/test/stage"
 )
 
 // A real guest writes records with fsync, loses its site, runs at the other one
@@ -17,7 +17,7 @@ import (
 // ext4 is clean in every copy.
 func TestRealGuestThereAndBackTwice(t *testing.T) {
 	t.Parallel()
-	r := protected(t, demo.Options{Guest: "qemu"})
+	r := protected(t, stage.Options{Guest: "qemu"})
 	for range 2 {
 		r.write(100)
 		r.replicated()

@@ -1,4 +1,4 @@
-package demo
+package lab
 
 import (
 	"context"
@@ -48,25 +48,6 @@ func Listen(ctx context.Context, console string, from int64) *Console {
 		}
 	})
 	return c
-}
-
-// Hear follows the console of the item's machine at a place.
-func (st *Stage) Hear(ctx context.Context, p *Place, from int64) (*Console, error) {
-	m, err := p.Site.Machine(ctx, st.Item.Refs[p.Name])
-	if err != nil {
-		return nil, err
-	}
-	return Listen(ctx, m.Console, from), nil
-}
-
-// Said is how much the item's machine has said at a place so far, in bytes; 0
-// where it is not known.
-func (st *Stage) Said(ctx context.Context, p *Place) int64 {
-	m, err := p.Site.Machine(ctx, st.Item.Refs[p.Name])
-	if err != nil {
-		return 0
-	}
-	return fileSize(m.Console)
 }
 
 func (c *Console) line(s string) {

@@ -11,25 +11,26 @@ import (
 	"time"
 
 	"github.com/homeward-dr/homeward"
-	"github.com/homeward-dr/homeward/demo"
+	"github.com/homeward-dr/homeward/lab"
 	"github.com/homeward-dr/homeward/nbd"
 	"github.com/homeward-dr/homeward/recovery"
+	"github.com/homeward-dr/homeward/test/stage"
 )
 
-// lab makes the stages of one figure.
-type lab struct {
+// bench makes the stages of one figure.
+type bench struct {
 	binary string
 	out    io.Writer
 }
 
 // say prints a line; there is nobody to tell that it could not be.
-func (l *lab) say(format string, args ...any) { _, _ = fmt.Fprintf(l.out, format, args...) }
+func (l *bench) say(format string, args ...any) { _, _ = fmt.Fprintf(l.out, format, args...) }
 
-// stage builds two sites and prepares the machine; prepare may change its disks
+// build makes two sites and prepares the machine; prepare may change its disks
 // before it is protected.
-func (l *lab) stage(ctx context.Context, o demo.Options, p homeward.Policy, prepare func(*demo.Stage) error) (*demo.Stage, error) {
+func (l *bench) build(ctx context.Context, o stage.Options, p homeward.Policy, prepare func(*stage.Stage) error) (*stage.Stage, error) {
 	o.Executable, o.Guest = l.binary, "builtin"
-	st, err := demo.Build(ctx, o)
+	st, err := stage.Build(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -49,10 +50,10 @@ func (l *lab) stage(ctx context.Context, o demo.Options, p homeward.Policy, prep
 	return st, nil
 }
 
-func id(st *demo.Stage) homeward.ItemRequest { return homeward.ItemRequest{Item: st.Item.ID()} }
+func id(st *stage.Stage) homeward.ItemRequest { return homeward.ItemRequest{Item: st.Item.ID()} }
 
 // fill writes random bytes all over the machine's first disk.
-func fill(st *demo.Stage) error {
+func fill(st *stage.Stage) error {
 	f, err := os.OpenFile(strings.TrimPrefix(st.Home.Side.Disks[0], "file:"), os.O_WRONLY, 0)
 	if err != nil {
 		return err
@@ -70,7 +71,7 @@ func fill(st *demo.Stage) error {
 }
 
 // off ends the machine at a place, so that somebody else may write to its disks.
-func off(ctx context.Context, st *demo.Stage, p *demo.Place) error {
+func off(ctx context.Context, st *stage.Stage, p *stage.Place) error {
 	_, err := p.Site.PowerOff(ctx, fmt.Sprintf("figures-%s-%d", p.Name, st.Item.Generation.Number), st.Item.Refs[p.Name], homeward.Stop{Graceful: true, Timeout: 10 * time.Second})
 	for err == nil {
 		var rep homeward.CaptureReport
@@ -83,7 +84,7 @@ func off(ctx context.Context, st *demo.Stage, p *demo.Place) error {
 }
 
 // export is the disk that the machine has at a place.
-func export(ctx context.Context, st *demo.Stage, p *demo.Place) (*nbd.Client, string, error) {
+func export(ctx context.Context, st *stage.Stage, p *stage.Place) (*nbd.Client, string, error) {
 	rep, err := p.Side.Agent.Report(ctx, id(st))
 	if err != nil {
 		return nil, "", err
@@ -93,7 +94,7 @@ func export(ctx context.Context, st *demo.Stage, p *demo.Place) (*nbd.Client, st
 }
 
 // peak is a role's largest resident set, in MiB.
-func peak(p *demo.Program) string {
+func peak(p *lab.Program) string {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
 	if err != nil {
 		return err.Error()
@@ -110,8 +111,8 @@ func peak(p *demo.Program) string {
 }
 
 // peaks prints those of the roles on the way.
-func (l *lab) peaks(st *demo.Stage) {
-	for _, p := range []*demo.Program{st.Home.Agent, st.Home.Process, st.Away.Target} {
+func (l *bench) peaks(st *stage.Stage) {
+	for _, p := range []*lab.Program{st.Home.Agent, st.Home.Process, st.Away.Target} {
 		l.say("  %-12s %s\n", p.Name, peak(p))
 	}
 }

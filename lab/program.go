@@ -1,4 +1,4 @@
-package demo
+package lab
 
 import (
 	"bufio"
@@ -7,35 +7,47 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"syscall"
 	"time"
 
 	"github.com/homeward-dr/homeward"
 )
 
-// Program is a role's process. It ends when its standard input does, so nothing
-// outlives the demo even if the demo is killed.
+// Program is a role's process. It is told to end when its standard input does
+// (--with-parent), so nothing outlives its starter even if that is killed.
 type Program struct {
-	Name string
-	args []string
+	Name    string
+	Args    []string
+	LogFile string
 	// Env is added to the environment of the next start.
 	Env    []string
-	log    string
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
 	ended  chan struct{}
-	listen string // address it said it listens on
+	listen string
+}
+
+// Listen is the address it said it listens on.
+func (p *Program) Listen() string { return p.listen }
+
+// Flag is the value it was given for a flag; empty: none.
+func (p *Program) Flag(name string) string {
+	for i, a := range p.Args {
+		if a == name && i+1 < len(p.Args) {
+			return p.Args[i+1]
+		}
+	}
+	return ""
 }
 
 // Start runs the program and waits until it says that it is ready.
 func (p *Program) Start(ctx context.Context, executable string) error {
-	logFile, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	logFile, err := os.OpenFile(p.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return homeward.Errorf("start "+p.Name, homeward.IO, p.log, "make the directory writable", "%w", err)
+		return homeward.Errorf("start "+p.Name, homeward.IO, p.LogFile, "make the directory writable", "%w", err)
 	}
 	defer func() { _ = logFile.Close() }() // the child has its own copy
-	p.cmd = exec.Command(executable, p.args...)
+	p.cmd = exec.Command(executable, p.Args...)
 	p.cmd.Stderr = logFile
 	p.cmd.Env = append(os.Environ(), p.Env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // an interrupt is for the demo, which then ends its roles in order
@@ -55,13 +67,13 @@ func (p *Program) Start(ctx context.Context, executable string) error {
 	select {
 	case addr, ok := <-ready:
 		if !ok {
-			return homeward.Errorf("start "+p.Name, homeward.Unavailable, p.Name, "read "+p.log, "it ended before it was ready: %s", tail(p.log))
+			return homeward.Errorf("start "+p.Name, homeward.Unavailable, p.Name, "read "+p.LogFile, "it ended before it was ready: %s", Tail(p.LogFile))
 		}
 		p.listen = addr
 		return nil
 	case <-time.After(20 * time.Second):
 		p.Kill()
-		return homeward.Errorf("start "+p.Name, homeward.Timeout, p.Name, "read "+p.log, "not ready after 20 s")
+		return homeward.Errorf("start "+p.Name, homeward.Timeout, p.Name, "read "+p.LogFile, "not ready after 20 s")
 	case <-ctx.Done():
 		p.Kill()
 		return ctx.Err()
@@ -101,16 +113,16 @@ func (p *Program) Ended() <-chan struct{} { return p.ended }
 func (p *Program) PID() int { return p.cmd.Process.Pid }
 
 // Dir is what the role keeps.
-func (p *Program) Dir() string { return flag(p.args, "--dir") }
+func (p *Program) Dir() string { return p.Flag("--dir") }
 
 // Log is what it wrote, over all its starts.
 func (p *Program) Log() (string, error) {
-	raw, err := os.ReadFile(p.log)
+	raw, err := os.ReadFile(p.LogFile)
 	return string(raw), err
 }
 
-// stop ends it in order.
-func (p *Program) stop() {
+// Stop ends it in order.
+func (p *Program) Stop() {
 	if p.cmd == nil || p.cmd.Process == nil {
 		return
 	}
@@ -122,22 +134,11 @@ func (p *Program) stop() {
 	}
 }
 
-func tail(path string) string {
+// Tail is the end of a log.
+func Tail(path string) string {
 	raw, err := os.ReadFile(path)
 	if err != nil {
 		return err.Error()
 	}
 	return string(raw[max(0, len(raw)-600):])
-}
-
-// role is the program of one role of a site.
-func (st *Stage) role(kind, name string, listens bool, extra ...string) *Program {
-	dir := filepath.Join(st.Dir, name)
-	args := append([]string{kind, "--json", "--with-parent", "--dir", dir, "--identity", filepath.Join(st.Dir, "pki", name),
-		"--controller", st.controller, "--log-level", "INFO"}, extra...)
-	if listens {
-		// A port that stays the same over a restart: peers know the address.
-		args = append(args, "--listen", st.address())
-	}
-	return &Program{Name: name, args: args, log: filepath.Join(st.Dir, name+".log")}
 }

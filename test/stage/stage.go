@@ -1,16 +1,13 @@
-package demo
+package stage
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +16,7 @@ import (
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/durable"
+	"github.com/homeward-dr/homeward/lab"
 	"github.com/homeward-dr/homeward/link"
 	"github.com/homeward-dr/homeward/pki"
 	"github.com/homeward-dr/homeward/recovery"
@@ -30,14 +28,13 @@ import (
 type Stage struct {
 	o          Options
 	Dir        string
-	made       bool     // Dir is ours to remove
-	live       string   // of live maps, in memory
-	host       string   // loopback address of its roles
-	taken      []string // addresses given to them
+	made       bool   // Dir is ours to remove
+	live       string // of live maps, in memory
+	host       *lab.Host
 	log        *slog.Logger
 	logFile    *os.File
 	authority  *pki.Authority
-	me         *pki.Identity // the controller: where the vault will be
+	Me         *pki.Identity // the controller: where the vault will be
 	controller string
 	hub        *role.Hub
 	cancel     context.CancelFunc
@@ -49,7 +46,7 @@ type Stage struct {
 // Place is one site.
 type Place struct {
 	Name                   string
-	Agent, Process, Target *Program
+	Agent, Process, Target *lab.Program
 	Site                   *local.Site
 	In                     *link.Link // what comes from the other site passes here
 	Side                   *recovery.Side
@@ -60,14 +57,14 @@ func Build(ctx context.Context, o Options) (_ *Stage, err error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	st := &Stage{o: o, Dir: o.Dir, host: ownHost()}
+	st := &Stage{o: o, Dir: o.Dir, host: lab.NewHost()}
 	if st.Dir == "" {
-		if st.Dir, err = os.MkdirTemp("", "homeward-demo-"); err != nil {
-			return nil, homeward.Errorf("start demo", homeward.IO, os.TempDir(), "make it writable, or set TMPDIR", "%w", err)
+		if st.Dir, err = os.MkdirTemp("", "homeward-stage-"); err != nil {
+			return nil, homeward.Errorf("build stage", homeward.IO, os.TempDir(), "make it writable, or set TMPDIR", "%w", err)
 		}
 		st.made = true
 	} else if err := os.MkdirAll(st.Dir, 0o700); err != nil {
-		return nil, homeward.Errorf("start demo", homeward.IO, st.Dir, "make it writable", "%w", err)
+		return nil, homeward.Errorf("build stage", homeward.IO, st.Dir, "make it writable", "%w", err)
 	}
 	defer func() {
 		if err != nil {
@@ -75,17 +72,17 @@ func Build(ctx context.Context, o Options) (_ *Stage, err error) {
 		}
 	}()
 	if st.Dir, err = filepath.Abs(st.Dir); err != nil {
-		return nil, homeward.Errorf("start demo", homeward.Invalid, "--dir", "give an absolute path", "%w", err)
+		return nil, homeward.Errorf("build stage", homeward.Invalid, "--dir", "give an absolute path", "%w", err)
 	}
 	if len(st.Dir) > maxDir {
-		return nil, homeward.Errorf("start demo", homeward.Invalid, "--dir", "choose a shorter path", "%d characters; the names of sockets below it have room for %d", len(st.Dir), maxDir)
+		return nil, homeward.Errorf("build stage", homeward.Invalid, "--dir", "choose a shorter path", "%d characters; the names of sockets below it have room for %d", len(st.Dir), maxDir)
 	}
-	// Its own, whatever Dir is called: two demos must not share live maps.
-	if st.live, err = os.MkdirTemp(liveRoot(), "homeward-demo-"); err != nil {
-		return nil, homeward.Errorf("start demo", homeward.IO, liveRoot(), "make it writable", "%w", err)
+	// Its own, whatever Dir is called: two stages must not share live maps.
+	if st.live, err = os.MkdirTemp(lab.LiveRoot(), "homeward-stage-"); err != nil {
+		return nil, homeward.Errorf("build stage", homeward.IO, lab.LiveRoot(), "make it writable", "%w", err)
 	}
-	if st.logFile, err = os.OpenFile(filepath.Join(st.Dir, "demo.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
-		return nil, homeward.Errorf("start demo", homeward.IO, st.Dir, "make it writable", "%w", err)
+	if st.logFile, err = os.OpenFile(filepath.Join(st.Dir, "stage.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+		return nil, homeward.Errorf("build stage", homeward.IO, st.Dir, "make it writable", "%w", err)
 	}
 	st.log = slog.New(slog.NewTextHandler(st.logFile, nil))
 	if err := st.openController(ctx); err != nil {
@@ -116,18 +113,18 @@ const maxDir = 70
 
 // openController makes the authority and listens for roles that dial in.
 func (st *Stage) openController(ctx context.Context) (err error) {
-	if st.authority, err = pki.CreateAuthority(durable.OS(), filepath.Join(st.Dir, "pki", "authority"), "homeward demo"); err != nil {
+	if st.authority, err = pki.CreateAuthority(durable.OS(), filepath.Join(st.Dir, "pki", "authority"), "homeward stage"); err != nil {
 		return err
 	}
-	if st.me, err = st.identity(pki.Vault, "vault"); err != nil {
+	if st.Me, err = st.identity(pki.Vault, "vault"); err != nil {
 		return err
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return homeward.Errorf("start demo", homeward.InUse, "loopback", "see that 127.0.0.1 is up", "%w", err)
+		return homeward.Errorf("build stage", homeward.InUse, "loopback", "see that 127.0.0.1 is up", "%w", err)
 	}
 	st.controller = ln.Addr().String()
-	st.hub = role.NewHub(role.HubOptions{TLS: st.me.ServerTLS(pki.Agent, pki.ProcessServer, pki.MasterTarget), Log: st.log})
+	st.hub = role.NewHub(role.HubOptions{TLS: st.Me.ServerTLS(pki.Agent, pki.ProcessServer, pki.MasterTarget), Log: st.log})
 	ctx, st.cancel = context.WithCancel(context.WithoutCancel(ctx)) // ends in close, after the roles
 	st.serving.Add(1)
 	go func() {
@@ -147,32 +144,6 @@ func (st *Stage) identity(r pki.Role, name string) (*pki.Identity, error) {
 	return pki.LoadIdentity(durable.OS(), dir)
 }
 
-// address finds a free one on the stage's own loopback address, below the ports
-// that the kernel gives to outgoing connections: it must still be free when a
-// killed role is started again.
-func (st *Stage) address() string {
-	const first, count = 20_000, 12_000
-	for range 100 {
-		addr := fmt.Sprintf("%s:%d", st.host, first+rand.IntN(count))
-		if slices.Contains(st.taken, addr) {
-			continue
-		}
-		ln, err := net.Listen("tcp", addr)
-		if err == nil {
-			_ = ln.Close() // nothing was accepted
-			st.taken = append(st.taken, addr)
-			return addr
-		}
-	}
-	return st.host + ":0" // any; peers will not find the role again after a restart
-}
-
-// ownHost is an address of the loopback network that is hardly anybody else's, so
-// that stages that run at the same time do not take each other's ports.
-func ownHost() string {
-	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
-}
-
 func (st *Stage) newPlace(name string) (*Place, error) {
 	p := &Place{Name: name}
 	for _, r := range []struct {
@@ -187,26 +158,17 @@ func (st *Stage) newPlace(name string) (*Place, error) {
 	p.Process = st.role("process-server", "ps-"+name, true)
 	p.Target = st.role("master-target", "mt-"+name, true)
 	cfg := local.Config{Name: name, Dir: filepath.Join(st.Dir, "site-"+name), Datastores: []string{filepath.Join(st.Dir, "disks-"+name)},
-		Guest: local.Guest(st.o.Guest), Kernel: st.o.kernel(), Initrd: st.o.initrd(),
-		Append:   fmt.Sprintf("gap_ms=%d churn=%d", st.o.Gap.Milliseconds(), st.o.Churn),
-		Workload: []string{st.o.Executable, "workload", "--gap", st.o.Gap.String(), "--churn", fmt.Sprint(st.o.Churn)}, Tied: true, Log: st.log}
+		Guest: local.Guest(st.o.guest.Kind), Kernel: st.o.guest.Kernel(), Initrd: st.o.guest.Initrd(),
+		Append: st.o.guest.Append(), Workload: st.o.guest.Workload(st.o.Executable), Tied: true, Log: st.log}
 	var err error
 	p.Site, err = local.Open(cfg)
 	return p, err
 }
 
-// liveRoot is where agents keep live maps: memory that survives a killed process.
-func liveRoot() string {
-	if st, err := os.Stat("/dev/shm"); err == nil && st.IsDir() {
-		return "/dev/shm"
-	}
-	return os.TempDir()
-}
-
 // connect lays the link between the sites: one way in for each.
 func (st *Stage) connect(ctx context.Context) (err error) {
 	for _, p := range []*Place{st.Home, st.Away} {
-		p.In, err = link.Listen(context.WithoutCancel(ctx), link.Options{Listen: "127.0.0.1:0", Target: flag(p.Target.args, "--listen"),
+		p.In, err = link.Listen(context.WithoutCancel(ctx), link.Options{Listen: "127.0.0.1:0", Target: p.Target.Flag("--listen"),
 			BytesPerSecond: int64(st.o.LinkMbit) * 1_000_000 / 8, Delay: st.o.LinkDelay})
 		if err != nil {
 			return err
@@ -215,18 +177,9 @@ func (st *Stage) connect(ctx context.Context) (err error) {
 	return nil
 }
 
-func flag(args []string, name string) string {
-	for i, a := range args {
-		if a == name && i+1 < len(args) {
-			return args[i+1]
-		}
-	}
-	return ""
-}
-
 // startRoles starts a site's roles and finds them at the controller.
 func (st *Stage) startRoles(ctx context.Context, p *Place) error {
-	for _, prog := range []*Program{p.Target, p.Process, p.Agent} {
+	for _, prog := range []*lab.Program{p.Target, p.Process, p.Agent} {
 		if err := prog.Start(ctx, st.o.Executable); err != nil {
 			return err
 		}
@@ -234,7 +187,7 @@ func (st *Stage) startRoles(ctx context.Context, p *Place) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	nodes := map[string]*role.Node{}
-	for _, prog := range []*Program{p.Target, p.Process, p.Agent} {
+	for _, prog := range []*lab.Program{p.Target, p.Process, p.Agent} {
 		n, err := st.hub.Wait(ctx, prog.Name)
 		if err != nil {
 			return err
@@ -247,13 +200,13 @@ func (st *Stage) startRoles(ctx context.Context, p *Place) error {
 	p.Side.Agent = role.Agent(nodes[p.Agent.Name])
 	p.Side.Process = role.ProcessServer(nodes[p.Process.Name])
 	p.Side.Target = role.MasterTarget(nodes[p.Target.Name])
-	p.Side.SinkURL = "https://" + p.Process.listen
+	p.Side.SinkURL = "https://" + p.Process.Listen()
 	p.Side.TargetURL = "https://" + p.In.Addr()
 	return nil
 }
 
 // Restart starts a role that ended, and returns when the controller knows it.
-func (st *Stage) Restart(ctx context.Context, prog *Program) error {
+func (st *Stage) Restart(ctx context.Context, prog *lab.Program) error {
 	if err := prog.Start(ctx, st.o.Executable); err != nil {
 		return err
 	}
@@ -273,10 +226,10 @@ func (st *Stage) Restart(ctx context.Context, prog *Program) error {
 }
 
 // Live is where the place's agent keeps live maps; a power loss takes it.
-func (p *Place) Live() string { return flag(p.Agent.args, "--live") }
+func (p *Place) Live() string { return p.Agent.Flag("--live") }
 
 // Programs are the roles of the place.
-func (p *Place) Programs() []*Program { return []*Program{p.Agent, p.Process, p.Target} }
+func (p *Place) Programs() []*lab.Program { return []*lab.Program{p.Agent, p.Process, p.Target} }
 
 // Machine is what the demo protects: a system disk and a small second one whose
 // records depend on the first's.
@@ -307,14 +260,7 @@ func (st *Stage) Install(ctx context.Context) error {
 			return homeward.Errorf("install machine", homeward.IO, string(d.ID), op.Remedy, "%s", op.Error)
 		}
 	}
-	if st.o.Guest != string(local.GuestQEMU) {
-		return nil
-	}
-	image := strings.TrimPrefix(st.disks("home")[0], "file:")
-	if out, err := exec.CommandContext(ctx, "mkfs.ext4", "-q", "-F", image).CombinedOutput(); err != nil {
-		return homeward.Errorf("install machine", homeward.IO, image, "see what mkfs.ext4 says", "%w: %s", err, out)
-	}
-	return nil
+	return st.o.guest.Format(ctx, strings.TrimPrefix(st.disks("home")[0], "file:"))
 }
 
 // Lose ends a site the way a fire does: everything at once, nothing asked.
@@ -324,7 +270,7 @@ func (st *Stage) Lose(ctx context.Context, p *Place) error {
 	if ref, ok := st.Item.Refs[p.Name]; ok {
 		_, machine = p.Site.PowerOff(ctx, fmt.Sprintf("lost-%s-%d", p.Name, st.Item.Generation.Number), ref, homeward.Stop{})
 	}
-	for _, prog := range []*Program{p.Agent, p.Process, p.Target} {
+	for _, prog := range []*lab.Program{p.Agent, p.Process, p.Target} {
 		prog.Kill()
 	}
 	return machine
@@ -352,12 +298,12 @@ func (st *Stage) Close() {
 			p.Site.Close()
 		}
 	})
-	for _, pick := range []func(*Place) *Program{
-		func(p *Place) *Program { return p.Agent },
-		func(p *Place) *Program { return p.Process },
-		func(p *Place) *Program { return p.Target },
+	for _, pick := range []func(*Place) *lab.Program{
+		func(p *Place) *lab.Program { return p.Agent },
+		func(p *Place) *lab.Program { return p.Process },
+		func(p *Place) *lab.Program { return p.Target },
 	} {
-		each(func(p *Place) { pick(p).stop() })
+		each(func(p *Place) { pick(p).Stop() })
 	}
 	if st.cancel != nil {
 		st.cancel()
@@ -380,6 +326,58 @@ func (st *Stage) Close() {
 		faults = append(faults, os.RemoveAll(st.Dir))
 	}
 	if err := errors.Join(faults...); err != nil {
-		fmt.Fprintln(os.Stderr, "demo: left something behind:", err)
+		fmt.Fprintln(os.Stderr, "stage: left something behind:", err)
 	}
+}
+
+// role is the program of one role of a site.
+func (st *Stage) role(kind, name string, listens bool, extra ...string) *lab.Program {
+	dir := filepath.Join(st.Dir, name)
+	args := append([]string{kind, "--json", "--with-parent", "--dir", dir, "--identity", filepath.Join(st.Dir, "pki", name),
+		"--controller", st.controller, "--log-level", "INFO"}, extra...)
+	if listens {
+		// A port that stays the same over a restart: peers know the address.
+		args = append(args, "--listen", st.host.Address())
+	}
+	return &lab.Program{Name: name, Args: args, LogFile: filepath.Join(st.Dir, name+".log")}
+}
+
+// Hear follows the console of the item's machine at a place.
+func (st *Stage) Hear(ctx context.Context, p *Place, from int64) (*lab.Console, error) {
+	m, err := p.Site.Machine(ctx, st.Item.Refs[p.Name])
+	if err != nil {
+		return nil, err
+	}
+	return lab.Listen(ctx, m.Console, from), nil
+}
+
+// Said is how much the item's machine has said at a place so far, in bytes; 0
+// where it is not known.
+func (st *Stage) Said(ctx context.Context, p *Place) int64 {
+	m, err := p.Site.Machine(ctx, st.Item.Refs[p.Name])
+	if err != nil {
+		return 0
+	}
+	return fileSize(m.Console)
+}
+
+// Logs are the last lines of what every role wrote.
+func (st *Stage) Logs() string {
+	files, err := filepath.Glob(filepath.Join(st.Dir, "*.log"))
+	if err != nil {
+		return err.Error()
+	}
+	var b strings.Builder
+	for _, f := range files {
+		fmt.Fprintf(&b, "--- %s\n%s\n", filepath.Base(f), lab.Tail(f))
+	}
+	return b.String()
+}
+
+func fileSize(path string) int64 {
+	st, err := os.Stat(path)
+	if err != nil {
+		return 0 // not there yet: from its beginning
+	}
+	return st.Size()
 }
