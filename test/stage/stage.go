@@ -48,7 +48,8 @@ type Place struct {
 	Name                   string
 	Agent, Process, Target *lab.Program
 	Site                   *local.Site
-	In                     *link.Link // what comes from the other site passes here
+	sites                  []*local.Site // all it ever had
+	In                     *link.Link    // what comes from the other site passes here
 	Side                   *recovery.Side
 }
 
@@ -157,12 +158,29 @@ func (st *Stage) newPlace(name string) (*Place, error) {
 	p.Agent = st.role("agent", "agent-"+name, false, "--live", filepath.Join(st.live, name))
 	p.Process = st.role("process-server", "ps-"+name, true)
 	p.Target = st.role("master-target", "mt-"+name, true)
-	cfg := local.Config{Name: name, Dir: filepath.Join(st.Dir, "site-"+name), Datastores: []string{filepath.Join(st.Dir, "disks-"+name)},
+	return p, st.installSite(p)
+}
+
+// Reinstall gives a place a host without memory: it knows no machine, and what the
+// one before started still runs.
+func (st *Stage) Reinstall(p *Place) error {
+	if err := st.installSite(p); err != nil {
+		return err
+	}
+	p.Side.Site = p.Site
+	delete(st.Item.Refs, p.Name)
+	return nil
+}
+
+func (st *Stage) installSite(p *Place) (err error) {
+	dir := fmt.Sprintf("site-%s-%d", p.Name, len(p.sites))
+	cfg := local.Config{Name: p.Name, Dir: filepath.Join(st.Dir, dir), Datastores: []string{filepath.Join(st.Dir, "disks-"+p.Name)},
 		Guest: local.Guest(st.o.guest.Kind), Kernel: st.o.guest.Kernel(), Initrd: st.o.guest.Initrd(),
 		Append: st.o.guest.Append(), Workload: st.o.guest.Workload(st.o.Executable), Tied: true, Log: st.log}
-	var err error
-	p.Site, err = local.Open(cfg)
-	return p, err
+	if p.Site, err = local.Open(cfg); err == nil {
+		p.sites = append(p.sites, p.Site)
+	}
+	return err
 }
 
 // connect lays the link between the sites: one way in for each.
@@ -294,8 +312,8 @@ func (st *Stage) Close() {
 		}
 	}
 	each(func(p *Place) {
-		if p.Site != nil {
-			p.Site.Close()
+		for _, site := range p.sites {
+			site.Close()
 		}
 	})
 	for _, pick := range []func(*Place) *lab.Program{
