@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -22,25 +23,76 @@ const (
 )
 
 type problem struct {
+	Type       string               `json:"type"`
+	Title      string               `json:"title"`
+	Status     int                  `json:"status"`
+	Detail     string               `json:"detail"`
 	Kind       homeward.Kind        `json:"kind"`
 	Op         string               `json:"op,omitempty"`
 	Subject    string               `json:"subject,omitempty"`
-	Message    string               `json:"message"`
 	Remedy     string               `json:"remedy,omitempty"`
+	Request    string               `json:"request,omitempty"`
 	Position   *homeward.Position   `json:"position,omitempty"`
 	Generation *homeward.Generation `json:"generation,omitempty"`
 }
 
+// RequestHeader carries the id of a request; a problem document names it.
+const RequestHeader = "X-Request-Id"
+
+// Extended is a cause that travels as members of its own of the problem document;
+// the far side finds them as a *MembersError.
+type Extended interface {
+	error
+	ProblemMembers() map[string]any
+}
+
+// MembersError in the chain of an error that came over HTTP holds the members of
+// its problem document that this package does not know.
+type MembersError struct {
+	Members map[string]json.RawMessage
+}
+
+func (e *MembersError) Error() string { return fmt.Sprintf("%d more members", len(e.Members)) }
+
 // WriteProblem answers a request with err. It must be the first thing written.
 // An error on the way to the client is not reported: there is nobody to tell.
 func WriteProblem(w http.ResponseWriter, err error) {
-	p := problem{Kind: homeward.KindOf(err), Message: message(err), Remedy: homeward.RemedyOf(err)}
+	if kind := homeward.KindOf(err); kind == homeward.Busy || kind == homeward.NoSpace {
+		after := max(RetryAfter(err), time.Second)
+		w.Header().Set("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
+	}
+	doc := problemOf(err, w.Header().Get(RequestHeader))
+	writeDocument(w, doc.Status, ProblemType, doc.withMembers(err))
+}
+
+// EncodeProblem is the problem document of err for a stream, where there is no
+// status code; request may be empty.
+func EncodeProblem(err error, request string) ([]byte, error) {
+	data, bad := json.Marshal(problemOf(err, request).withMembers(err))
+	return data, homeward.Wrap(bad, "encode problem", request)
+}
+
+// DecodeProblem turns a document of EncodeProblem back into the error; anything
+// else is an error too.
+func DecodeProblem(data []byte) error {
+	p, members, err := parseProblem(data)
+	if err != nil {
+		return homeward.Errorf("read problem", homeward.Invalid, "", "check that the URL is that of a Homeward role", "no problem document: %w", err)
+	}
+	if _, known := homeward.Table[p.Kind]; !known {
+		p.Kind = kindOf(p.Status)
+	}
+	return p.error(members)
+}
+
+func problemOf(err error, request string) problem {
+	p := problem{Kind: homeward.KindOf(err), Detail: message(err), Remedy: homeward.RemedyOf(err), Request: request}
 	var e *homeward.Error
 	if errors.As(err, &e) {
 		p.Op, p.Subject = e.Op, e.Subject
-		p.Message = message(e.Err)
+		p.Detail = message(e.Err)
 		if e.Err == nil {
-			p.Message = string(e.Kind)
+			p.Detail = string(e.Kind)
 		}
 	}
 	var position *homeward.PositionError
@@ -51,15 +103,33 @@ func WriteProblem(w http.ResponseWriter, err error) {
 	if errors.As(err, &fenced) {
 		p.Generation = &fenced.InForce
 	}
-	if p.Kind == homeward.Busy || p.Kind == homeward.NoSpace {
-		after := max(RetryAfter(err), time.Second)
-		w.Header().Set("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
-	}
 	outcome, known := homeward.Table[p.Kind]
 	if !known {
 		outcome = homeward.Table[homeward.Internal]
 	}
-	writeDocument(w, outcome.HTTP, ProblemType, p)
+	p.Status, p.Type = outcome.HTTP, "urn:homeward:error:"+string(p.Kind)
+	p.Title = strings.ReplaceAll(string(p.Kind), "-", " ")
+	return p
+}
+
+// withMembers is the document itself, or with those of an Extended cause.
+func (p problem) withMembers(err error) any {
+	var extended Extended
+	if !errors.As(err, &extended) {
+		return p
+	}
+	document := map[string]any{}
+	for name, value := range extended.ProblemMembers() {
+		document[name] = value
+	}
+	data, bad := json.Marshal(p)
+	if bad == nil {
+		bad = json.Unmarshal(data, &document) // a member of ours is not overridden
+	}
+	if bad != nil {
+		return p
+	}
+	return document
 }
 
 // message is the text of err without the remedies of the homeward errors in it:
@@ -84,23 +154,46 @@ func message(err error) string {
 // say) gets its kind from the status.
 func ReadProblem(resp *http.Response) error {
 	data, readErr := io.ReadAll(io.LimitReader(resp.Body, maxProblem))
-	var p problem
 	media, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
-	if readErr != nil || media != ProblemType || json.Unmarshal(data, &p) != nil {
+	p, members, err := parseProblem(data)
+	if readErr != nil || media != ProblemType || err != nil {
 		return foreign(resp, data)
 	}
 	if _, known := homeward.Table[p.Kind]; !known {
 		p.Kind = kindOf(resp.StatusCode)
 	}
-	c := &cause{message: p.Message}
+	var more []error
+	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 {
+		more = append(more, &RetryError{After: time.Duration(min(seconds, 3600)) * time.Second})
+	}
+	return p.error(members, more...)
+}
+
+func parseProblem(data []byte) (p problem, members map[string]json.RawMessage, err error) {
+	if err := json.Unmarshal(data, &p); err != nil {
+		return p, nil, err
+	}
+	if err := json.Unmarshal(data, &members); err != nil {
+		return p, nil, err
+	}
+	known := reflect.TypeFor[problem]()
+	for i := range known.NumField() {
+		name, _, _ := strings.Cut(known.Field(i).Tag.Get("json"), ",")
+		delete(members, name)
+	}
+	return p, members, nil
+}
+
+func (p problem) error(members map[string]json.RawMessage, more ...error) error {
+	c := &cause{message: p.Detail, details: more}
 	if p.Position != nil {
 		c.details = append(c.details, &homeward.PositionError{True: *p.Position})
 	}
 	if p.Generation != nil {
 		c.details = append(c.details, &homeward.FencedError{InForce: *p.Generation})
 	}
-	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 {
-		c.details = append(c.details, &RetryError{After: time.Duration(min(seconds, 3600)) * time.Second})
+	if len(members) > 0 {
+		c.details = append(c.details, &MembersError{Members: members})
 	}
 	return &homeward.Error{Op: p.Op, Kind: p.Kind, Subject: p.Subject, Remedy: p.Remedy, Err: c}
 }

@@ -62,6 +62,43 @@ func TestProblem_Causes(t *testing.T) {
 	}
 }
 
+type extended struct{}
+
+func (*extended) Error() string                  { return "more to say" }
+func (*extended) ProblemMembers() map[string]any { return map[string]any{"job": "j7", "kind": "mine"} }
+
+func TestProblem_Members(t *testing.T) {
+	sent := homeward.Errorf("act", homeward.Conflict, "item a", "wait", "not now: %w", &extended{})
+	_, got := roundTrip(t, sent)
+	data, err := EncodeProblem(sent, "r1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, got := range []error{got, DecodeProblem(data)} {
+		var members *MembersError
+		if !errors.As(got, &members) || len(members.Members) != 1 || string(members.Members["job"]) != `"j7"` {
+			t.Errorf("members lost: %v", got)
+		}
+		if got.Error() != sent.Error() || homeward.KindOf(got) != homeward.Conflict {
+			t.Errorf("got %q, want %q", got, sent)
+		}
+	}
+	for _, bad := range []string{"", "{", "[]"} {
+		if err := DecodeProblem([]byte(bad)); homeward.KindOf(err) != homeward.Invalid {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+func TestProblem_RequestID(t *testing.T) {
+	w := httptest.NewRecorder()
+	w.Header().Set(RequestHeader, "r77")
+	WriteProblem(w, errors.New("odd"))
+	if !strings.Contains(w.Body.String(), `"request":"r77"`) || !strings.Contains(w.Body.String(), `"status":500`) {
+		t.Error(w.Body)
+	}
+}
+
 func TestProblem_PlainErrors(t *testing.T) {
 	for err, kind := range map[error]homeward.Kind{
 		errors.New("odd"):                                 homeward.Internal,
@@ -114,7 +151,7 @@ func TestReadDocument(t *testing.T) {
 }
 
 func FuzzReadProblem(f *testing.F) {
-	f.Add(409, `{"kind":"conflict","message":"m","position":""}`)
+	f.Add(409, `{"kind":"conflict","detail":"m","allowed":["x"],"position":""}`)
 	f.Fuzz(func(t *testing.T, status int, body string) {
 		resp := &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {ProblemType}}, Body: io.NopCloser(strings.NewReader(body))}
 		var e *homeward.Error
