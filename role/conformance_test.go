@@ -35,6 +35,16 @@ var contracts = []struct {
 		func(r *recorder) http.Handler { return MasterTargetHandler(fakeMasterTarget{r}) },
 		func(n *Node) any { return MasterTarget(n) },
 	},
+	{
+		pki.Peer{Role: pki.ConfigurationServer, Name: "cs-1"}, reflect.TypeFor[homeward.Site](),
+		func(r *recorder) http.Handler { return SiteHandler(fakeSite{r}) },
+		func(n *Node) any { return Site(n) },
+	},
+	{
+		pki.Peer{Role: pki.Agent, Name: "member-1"}, reflect.TypeFor[homeward.Member](),
+		func(r *recorder) http.Handler { return MemberHandler(fakeMember{r}) },
+		func(n *Node) any { return Member(n) },
+	},
 }
 
 // TestContracts calls every method of every contract through the wire.
@@ -53,21 +63,34 @@ func TestContracts(t *testing.T) {
 
 // travels checks one method: request, answer, and every kind of error.
 func travels(t *testing.T, fake *recorder, call reflect.Value, m reflect.Method) {
-	req, answer := filled(m.Type.In(1)), filled(m.Type.Out(0))
-	invoke := func() (any, error) {
-		out := call.Call([]reflect.Value{reflect.ValueOf(within(t)), req})
-		err, _ := out[1].Interface().(error)
-		return out[0].Interface(), err
+	n := new(byte)
+	var req []any
+	in := []reflect.Value{reflect.ValueOf(within(t))}
+	for i := 1; i < m.Type.NumIn(); i++ {
+		v := filled(m.Type.In(i), n)
+		in, req = append(in, v), append(req, v.Interface())
 	}
-	fake.answer, fake.err = answer.Interface(), nil
+	var answer any // a call may answer nothing but its error
+	if m.Type.NumOut() == 2 {
+		answer = filled(m.Type.Out(0), n).Interface()
+	}
+	invoke := func() (got any, err error) {
+		out := call.Call(in)
+		err, _ = out[len(out)-1].Interface().(error)
+		if len(out) == 2 {
+			got = out[0].Interface()
+		}
+		return got, err
+	}
+	fake.answer, fake.err = answer, nil
 	got, err := invoke()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fake.method != m.Name || !reflect.DeepEqual(fake.req, req.Interface()) {
-		t.Errorf("arrived as %s %+v\nsent %+v", fake.method, fake.req, req)
+	if fake.method != m.Name || !reflect.DeepEqual(fake.args, req) {
+		t.Errorf("arrived as %s %+v\nsent %+v", fake.method, fake.args, req)
 	}
-	if !reflect.DeepEqual(got, answer.Interface()) {
+	if !reflect.DeepEqual(got, answer) {
 		t.Errorf("answer %+v\nsent %+v", got, answer)
 	}
 	position := homeward.Position{Sequence: 7, Cut: homeward.NewID()}
@@ -89,9 +112,9 @@ func travels(t *testing.T, fake *recorder, call reflect.Value, m reflect.Method)
 }
 
 // filled is a value of type t with something in every field.
-func filled(t reflect.Type) reflect.Value {
+func filled(t reflect.Type, n *byte) reflect.Value {
 	v := reflect.New(t).Elem()
-	fill(v, new(byte))
+	fill(v, n)
 	return v
 }
 
@@ -111,6 +134,10 @@ func fill(v reflect.Value, n *byte) {
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
 		fill(v.Index(0), n)
 		fill(v.Index(1), n)
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
+		key, value := filled(v.Type().Key(), n), filled(v.Type().Elem(), n)
+		v.SetMapIndex(key, value)
 	case reflect.Array:
 		for i := range v.Len() {
 			fill(v.Index(i), n)
@@ -173,7 +200,7 @@ func TestCall_LargeAndLong(t *testing.T) {
 	if _, err := a.MarkChanged(ctx, large); err != nil {
 		t.Fatal(err)
 	}
-	if got := fake.req.(homeward.MarkRequest); len(got.Disks[0].Changed) != 33<<20 {
+	if got := fake.args[0].(homeward.MarkRequest); len(got.Disks[0].Changed) != 33<<20 {
 		t.Errorf("%d bytes arrived", len(got.Disks[0].Changed))
 	}
 

@@ -12,7 +12,7 @@ import (
 type recorder struct {
 	mu     sync.Mutex
 	method string
-	req    any
+	args   []any
 	answer any   // of the call's type, or nil for its zero value
 	err    error // or this
 	// block, if set, is received from before a call answers, unless its ctx ends.
@@ -21,10 +21,10 @@ type recorder struct {
 	aborted chan error    // receives the ctx error of a blocked call
 }
 
-func record[Resp any](ctx context.Context, f *recorder, method string, req any) (Resp, error) {
+func record[Resp any](ctx context.Context, f *recorder, method string, args ...any) (Resp, error) {
 	f.mu.Lock()
 	block := f.block
-	f.method, f.req = method, req
+	f.method, f.args = method, args
 	answer, err := f.answer, f.err
 	f.mu.Unlock()
 	if block != nil {

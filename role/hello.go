@@ -7,7 +7,7 @@ import (
 
 // Protocol is the number of this protocol. It rises when a request gains a field
 // or a contract gains a method; neighbouring numbers understand each other.
-const Protocol = 1
+const Protocol = 2
 
 // MaxBody is the most bytes a request or an answer may have: enough for the
 // worst-case map of 1.5 TiB of disk (1 bit per 4 KiB, in base64), and for those of
@@ -23,6 +23,9 @@ const (
 type Welcome struct {
 	Protocol int    `json:"protocol"`
 	Version  string `json:"version"` // of the controller's build, for people
+	// Epoch of the vault; 0: it has none. A role refuses one older than it has met. A
+	// role of protocol 1 does not know the field: it is greeted without.
+	Epoch uint64 `json:"epoch,omitempty"`
 }
 
 // Hello is what a role answers: who it is, as in its certificate.

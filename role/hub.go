@@ -3,6 +3,7 @@ package role
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
 	"net"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/pki"
 )
 
 // maxGreeting is how many connections a Hub greets at once.
@@ -20,7 +22,13 @@ const maxGreeting = 64
 type HubOptions struct {
 	TLS     *tls.Config // of Identity.ServerTLS with the roles that may connect
 	Version string      // of this build, for people
+	Epoch   uint64      // of the vault; 0: it has none
 	Log     *slog.Logger
+	// Admit decides about each connection, by what the handshake has proven: its error
+	// is told to the node. It is asked twice, before the node is greeted and after it
+	// was entered, so that who revokes a node and then calls Drop misses none. It must
+	// not block for long. nil: everybody of TLS.
+	Admit func(peer pki.Peer, cert *x509.Certificate) error
 	// Ping is how long a node may be silent before it is asked for a sign of life,
 	// and how long it then has; 0: 10 s. After that it counts as disconnected.
 	Ping time.Duration
@@ -76,7 +84,7 @@ func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
 	}
 }
 
-// Node finds a node that has connected at least once. Errors: NotFound.
+// Node finds a node that has connected, or is expected. Errors: NotFound.
 func (h *Hub) Node(name string) (*Node, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -106,7 +114,7 @@ func (h *Hub) Wait(ctx context.Context, name string) (*Node, error) {
 	}
 }
 
-// Nodes lists all that ever connected, by name.
+// Nodes lists all that ever connected or are expected, by name.
 func (h *Hub) Nodes() []Status {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -116,6 +124,55 @@ func (h *Hub) Nodes() []Status {
 	}
 	slices.SortFunc(list, func(a, b Status) int { return strings.Compare(a.Name, b.Name) })
 	return list
+}
+
+// Expect makes a node known that has not connected yet: calls to it are Unavailable
+// until it does. One that is known stays as it is; but a name that changed its
+// role is the new one's, and a connection of the old one is closed.
+func (h *Hub) Expect(peer pki.Peer) *Node {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := h.nodes[peer.Name]
+	if n == nil {
+		n = &Node{name: peer.Name, since: time.Now()}
+		h.nodes[peer.Name] = n
+	}
+	if was := n.Status().Peer; was != peer {
+		if was != (pki.Peer{}) {
+			h.part(n, homeward.Errorf("serve node", homeward.Exists, was.String(),
+				"give this node a name of its own", "its name is now that of %s", peer))
+		}
+		n.mu.Lock()
+		n.last = Hello{Peer: peer}
+		n.mu.Unlock()
+	}
+	return n
+}
+
+// Drop closes the connection of a node and tells it why: calls to it are
+// Unavailable when Drop returns, those under way soon after. The node dials again,
+// at the slowest pace; Admit decides whether it comes in.
+func (h *Hub) Drop(name, reason, remedy string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if n := h.nodes[name]; n != nil {
+		h.part(n, homeward.Errorf("serve node", homeward.Forbidden, name, remedy, "%s", reason))
+	}
+}
+
+// part ends the connection of a node, if it has one; h.mu is held.
+func (h *Hub) part(n *Node, why error) {
+	n.mu.Lock()
+	s := n.current
+	if s != nil {
+		n.current, n.since = nil, time.Now()
+	}
+	n.mu.Unlock()
+	if s == nil {
+		return
+	}
+	s.part(why)
+	h.publish(Event{Status: n.Status(), Reason: reasonOf(why)})
 }
 
 // Event tells that a node connected or was lost.

@@ -62,7 +62,7 @@ func TestHub_HungPeer(t *testing.T) {
 	defer unsubscribe()
 	fake := &recorder{block: make(chan struct{}), entered: make(chan struct{}, 1), aborted: make(chan error, 1)}
 	o := in.dialling(agent1, AgentHandler(fakeAgent{fake}))
-	o.Controller = p.addr
+	o.Controllers = []string{p.addr}
 	in.start(o)
 	n := in.wait(agent1.Name)
 	called := make(chan error, 1)
@@ -144,9 +144,10 @@ func TestHub_RefusesStrangers(t *testing.T) {
 func TestServe_NamesTheBadOption(t *testing.T) {
 	in := newInstallation(t)
 	for field, spoil := range map[string]func(*Options){
-		"controller": func(o *Options) { o.Controller = "nowhere" },
-		"name":       func(o *Options) { o.Hello.Name = "" },
-		"options":    func(o *Options) { o.Handler = nil },
+		"controller":  func(o *Options) { o.Controllers = append(o.Controllers, "nowhere") },
+		"controllers": func(o *Options) { o.Controllers = nil },
+		"name":        func(o *Options) { o.Hello.Name = "" },
+		"options":     func(o *Options) { o.Handler = nil },
 	} {
 		o := in.dialling(agent1, AgentHandler(fakeAgent{&recorder{}}))
 		spoil(&o)
@@ -159,7 +160,7 @@ func TestServe_NamesTheBadOption(t *testing.T) {
 }
 
 func TestUnderstands(t *testing.T) {
-	for n, want := range map[int]bool{0: false, -1: false, Protocol: true, Protocol + 1: true, Protocol + 2: false} {
+	for n, want := range map[int]bool{0: false, -1: false, Protocol - 1: true, Protocol: true, Protocol + 1: true, Protocol + 2: false} {
 		if got := understands(n, "peer") == nil; got != want {
 			t.Errorf("%d: %v", n, got)
 		}

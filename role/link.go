@@ -10,17 +10,19 @@ import (
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/pki"
+	"github.com/homeward-dr/homeward/wire"
 )
 
 // link is the role's side of one connection, from dialling to its end.
 type link struct {
-	options Options
-	calls   gate
+	options    Options
+	controller string // the address to dial
+	calls      gate
 
-	// Written by calls, read when no call runs any more.
+	// Written by calls, read when no call runs any more, or with mu.
 	mu        sync.Mutex
 	greeted   bool
-	dismissed error // what the controller's Goodbye said
+	dismissed error // what the controller's Goodbye said, or why it was refused
 }
 
 // run returns why the connection ended; no call runs any more then.
@@ -57,44 +59,87 @@ func (l *link) run(ctx context.Context) error {
 	if l.dismissed != nil {
 		return l.dismissed
 	}
-	return pki.Explain(conn.fate(), "serve controller", l.options.Controller)
+	return pki.Explain(conn.fate(), "serve controller", l.controller)
 }
 
 func (l *link) dial(ctx context.Context) (*witness, error) {
 	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
 	defer cancel()
 	d := tls.Dialer{Config: l.options.TLS}
-	conn, err := d.DialContext(ctx, "tcp", l.options.Controller)
+	conn, err := d.DialContext(ctx, "tcp", l.controller)
 	if err != nil {
-		return nil, pki.Explain(err, "dial controller", l.options.Controller)
+		return nil, pki.Explain(err, "dial controller", l.controller)
 	}
 	return &witness{Conn: conn}, nil
 }
 
-// handler serves the role's contract, and greeting and parting beside it.
+// handler serves the role's contract, and greeting and parting beside it. Before
+// it was greeted by a controller it accepts, the role does nothing for it.
 func (l *link) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("POST /v1/"+helloPath, method(l.hello))
+	mux.HandleFunc("POST /v1/"+helloPath, l.hello)
 	mux.Handle("POST /v1/"+goodbyePath, method(l.goodbye))
-	mux.Handle("/", l.options.Handler)
+	if l.options.Member != nil {
+		mux.Handle("/v1/member/", l.welcomed(MemberHandler(l.options.Member)))
+	}
+	mux.Handle("/", l.welcomed(l.options.Handler))
 	return l.calls.guard(survive(l.options.Log, mux))
 }
 
-func (l *link) hello(_ context.Context, w Welcome) (Hello, error) {
-	if err := understands(w.Protocol, "controller "+l.options.Controller); err != nil {
-		return Hello{}, err
+// welcomed lets calls pass once the controller has been greeted.
+func (l *link) welcomed(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		l.mu.Lock()
+		greeted := l.greeted
+		l.mu.Unlock()
+		if !greeted {
+			wire.WriteProblem(w, homeward.Errorf("call", homeward.Conflict, r.URL.Path,
+				"say hello first, and stop when it is refused", "this controller was not greeted"))
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// hello greets the controller. The connection to one that is refused ends: the
+// role does not count on its going.
+func (l *link) hello(w http.ResponseWriter, r *http.Request) {
+	var welcome Welcome
+	if err := readRequest(w, r, &welcome); err != nil { // of a newer controller, which may try with less
+		wire.WriteProblem(w, err)
+		return
+	}
+	if err := l.accept(welcome); err != nil {
+		w.Header().Set("Connection", "close") // in order, after the answer
+		wire.WriteProblem(w, err)
+		return
+	}
+	wire.WriteDocument(w, http.StatusOK, l.options.Hello)
+}
+
+func (l *link) accept(w Welcome) error {
+	who := "controller " + l.controller
+	err := understands(w.Protocol, who)
+	if err == nil && l.options.Epoch != nil {
+		err = l.options.Epoch.meet(w.Epoch, who)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err != nil {
+		l.greeted, l.dismissed = false, err
+		return err
+	}
 	l.greeted = true
-	l.options.Log.Info("connected to the controller", "controller", l.options.Controller, "version", w.Version)
-	return l.options.Hello, nil
+	l.options.Log.Info("connected to the controller", "controller", l.controller, "version", w.Version, "epoch", w.Epoch)
+	return nil
 }
 
 func (l *link) goodbye(_ context.Context, g Goodbye) (homeward.Done, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.dismissed = homeward.Errorf("serve controller", homeward.Conflict, l.options.Controller, g.Remedy, "it said goodbye: %s", g.Reason)
+	if l.dismissed == nil {
+		l.dismissed = homeward.Errorf("serve controller", homeward.Conflict, l.controller, g.Remedy, "it said goodbye: %s", g.Reason)
+	}
 	return homeward.Done{}, nil
 }
 

@@ -33,6 +33,7 @@ type installation struct {
 	authority *pki.Authority
 	hub       *Hub
 	addr      string
+	options   HubOptions // of the next hub that starts: what a test set
 	roles     sync.WaitGroup
 	stopHub   func()
 }
@@ -58,10 +59,9 @@ func (in *installation) startHub() {
 		in.t.Fatal(err)
 	}
 	in.addr = ln.Addr().String()
-	in.hub = NewHub(HubOptions{
-		TLS:     in.identity(pki.Peer{Role: pki.Vault, Name: "vault"}).ServerTLS(pki.Roles()...),
-		Version: "test", Log: quiet, Ping: testPing,
-	})
+	in.options.TLS = in.identity(pki.Peer{Role: pki.Vault, Name: "vault"}).ServerTLS(pki.Roles()...)
+	in.options.Version, in.options.Log, in.options.Ping = "test", quiet, testPing
+	in.hub = NewHub(in.options)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- in.hub.Serve(ctx, ln) }()
@@ -95,7 +95,7 @@ func issueBy(t *testing.T, a *pki.Authority, p pki.Peer) *pki.Identity {
 func (in *installation) dialling(p pki.Peer, h http.Handler) Options {
 	in.t.Helper()
 	return Options{
-		Controller: in.addr, TLS: in.identity(p).ClientTLS(pki.Vault), Hello: Hello{Peer: p, Version: "test"},
+		Controllers: []string{in.addr}, TLS: in.identity(p).ClientTLS(pki.Vault), Hello: Hello{Peer: p, Version: "test"},
 		Handler: h, Log: quiet, Ping: testPing, MaxBackoff: 50 * time.Millisecond,
 	}
 }

@@ -3,6 +3,7 @@ package role
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"net/http"
 	"sync"
@@ -20,15 +21,16 @@ type Node struct {
 	name string
 
 	mu      sync.Mutex
-	last    Hello     // of the newest connection; zero before the first
-	since   time.Time // when that began, or ended
+	last    Hello     // of the newest connection; before the first, who is expected
+	since   time.Time // when that began, or ended; before the first, since it is expected
 	current *session  // nil: not connected
 }
 
 // Status is how a node stands.
 type Status struct {
 	pki.Peer
-	Version   string    `json:"version"` // of its build, as it last said
+	Version   string    `json:"version"`  // of its build, as it last said
+	Protocol  int       `json:"protocol"` // that it last spoke
 	Connected bool      `json:"connected"`
 	Since     time.Time `json:"since"` // when it connected, or was lost
 }
@@ -40,7 +42,7 @@ func (n *Node) Name() string { return n.name }
 func (n *Node) Status() Status {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return Status{Peer: n.last.Peer, Version: n.last.Version, Connected: n.current != nil, Since: n.since}
+	return Status{Peer: n.last.Peer, Version: n.last.Version, Protocol: n.last.Protocol, Connected: n.current != nil, Since: n.since}
 }
 
 func (n *Node) session() *session {
@@ -68,11 +70,16 @@ func call[Resp any](ctx context.Context, n *Node, method string, req any) (Resp,
 // session is one connection of a node.
 type session struct {
 	peer pki.Peer // from the certificate
+	cert *x509.Certificate
 	conn *http.ClientConn
 	gone chan struct{} // closed when the connection is no longer usable
-	// superseded is closed when a newer connection of the node has taken over.
-	superseded chan struct{}
+	// parting gets why the connection is to end: somebody took it from its node.
+	parting chan error
 }
+
+// part asks for the end of a connection that was its node's until just now, so it
+// happens once.
+func (s *session) part(why error) { s.parting <- why }
 
 func exchange[Resp any](ctx context.Context, s *session, method string, req any) (Resp, error) {
 	var out, none Resp

@@ -31,16 +31,21 @@ func (h *Hub) serve(ctx context.Context, raw net.Conn, greeted func()) {
 		return
 	}
 	if replaced != nil {
-		close(replaced.superseded) // once: it was the node's current one until just now
+		replaced.part(homeward.Errorf("serve node", homeward.Exists, s.peer.String(),
+			"if two nodes use this identity, stop one or issue it its own", "a newer connection took its place"))
+	}
+	if err := h.admit(s); err != nil { // it was revoked while it was greeted
+		h.leave(n, s, reasonOf(err))
+		dismiss(ctx, s, err)
+		return
 	}
 	h.options.Log.Info("node connected", "node", s.peer.String(), "from", raw.RemoteAddr().String(), "version", hello.Version)
 	select {
 	case <-s.gone:
 		h.leave(n, s, "the connection broke")
-	case <-s.superseded:
-		h.options.Log.Warn("a newer connection of a node replaces an older one", "node", s.peer.String())
-		dismiss(ctx, s, homeward.Errorf("serve node", homeward.Exists, s.peer.String(),
-			"if two nodes use this identity, stop one or issue it its own", "a newer connection took its place"))
+	case why := <-s.parting:
+		h.options.Log.Warn("a node's connection is closed", "node", s.peer.String(), "reason", reasonOf(why))
+		dismiss(ctx, s, why)
 	case <-ctx.Done():
 		h.leave(n, s, "the controller stops")
 	}
@@ -67,20 +72,42 @@ func (h *Hub) greet(ctx context.Context, raw net.Conn) (*session, Hello, error) 
 	if err != nil {
 		return nil, Hello{}, pki.Explain(err, "greet", peer.String())
 	}
-	hello, err := exchange[Hello](ctx, s, helloPath, Welcome{Protocol: Protocol, Version: h.options.Version})
-	if err == nil {
-		err = understands(hello.Protocol, peer.String())
-	}
-	if err == nil && hello.Peer != peer {
-		err = homeward.Errorf("greet", homeward.Forbidden, peer.String(),
-			"start the node with the role and name of its identity", "it calls itself %s", hello.Peer)
-	}
+	s.cert = state.PeerCertificates[0] // there is one: PeerOf read it
+	hello, err := h.welcome(ctx, s)
 	if err != nil {
 		dismiss(ctx, s, err)
 		_ = s.conn.Close()
 		return nil, Hello{}, err
 	}
 	return s, hello, nil
+}
+
+// welcome admits a node and hears who it says it is.
+func (h *Hub) welcome(ctx context.Context, s *session) (Hello, error) {
+	if err := h.admit(s); err != nil {
+		return Hello{}, err
+	}
+	w := Welcome{Protocol: Protocol, Version: h.options.Version, Epoch: h.options.Epoch}
+	hello, err := exchange[Hello](ctx, s, helloPath, w)
+	if homeward.KindOf(err) == homeward.Invalid && w.Epoch != 0 { // a role of protocol 1 does not know the field
+		w.Epoch = 0
+		hello, err = exchange[Hello](ctx, s, helloPath, w)
+	}
+	if err == nil {
+		err = understands(hello.Protocol, s.peer.String())
+	}
+	if err == nil && hello.Peer != s.peer {
+		err = homeward.Errorf("greet", homeward.Forbidden, s.peer.String(),
+			"start the node with the role and name of its identity", "it calls itself %s", hello.Peer)
+	}
+	return hello, err
+}
+
+func (h *Hub) admit(s *session) error {
+	if h.options.Admit == nil {
+		return nil
+	}
+	return h.options.Admit(s.peer, s.cert)
 }
 
 // turn makes the side that was dialled the client of the connection.
@@ -96,7 +123,7 @@ func (h *Hub) turn(ctx context.Context, secure *tls.Conn, peer pki.Peer) (*sessi
 	if err != nil {
 		return nil, err
 	}
-	s := &session{peer: peer, conn: conn, gone: make(chan struct{}), superseded: make(chan struct{})}
+	s := &session{peer: peer, conn: conn, gone: make(chan struct{}), parting: make(chan error, 1)}
 	var once sync.Once
 	conn.SetStateHook(func(c *http.ClientConn) {
 		if c.Err() != nil {
@@ -111,11 +138,15 @@ func (h *Hub) turn(ctx context.Context, secure *tls.Conn, peer pki.Peer) (*sessi
 func dismiss(ctx context.Context, s *session, why error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	reason := why.Error()
-	if cause := errors.Unwrap(why); cause != nil {
-		reason = cause.Error()
+	_, _ = exchange[homeward.Done](ctx, s, goodbyePath, Goodbye{Reason: reasonOf(why), Remedy: homeward.RemedyOf(why)})
+}
+
+// reasonOf is what an error tells to people who know its subject.
+func reasonOf(err error) string {
+	if cause := errors.Unwrap(err); cause != nil {
+		return cause.Error()
 	}
-	_, _ = exchange[homeward.Done](ctx, s, goodbyePath, Goodbye{Reason: reason, Remedy: homeward.RemedyOf(why)})
+	return err.Error()
 }
 
 // enter makes s the connection of its node; replaced is the one before, if it is

@@ -27,19 +27,19 @@ const maxSocketPath = 107
 
 // nodeFlags are the flags of every role.
 type nodeFlags struct {
-	dir        string
-	identity   string
-	controller string
-	listen     string // only of roles with a data face
-	sockets    string
-	hasSockets bool
-	withParent bool
+	dir         string
+	identity    string
+	controllers []string
+	listen      string // only of roles with a data face
+	sockets     string
+	hasSockets  bool
+	withParent  bool
 }
 
 func (f *nodeFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.dir, "dir", "", "`directory` of what this role keeps")
 	cmd.Flags().StringVar(&f.identity, "identity", "", "`directory` of this node's identity, see 'homeward pki issue'")
-	cmd.Flags().StringVar(&f.controller, "controller", "", "`host:port` of the controller to dial; none: work on, told by nobody")
+	cmd.Flags().StringSliceVar(&f.controllers, "controller", nil, "`host:port` of the controller to dial, several are tried in turn; none: work on, told by nobody")
 	cmd.Flags().BoolVar(&f.withParent, "with-parent", false, "end when standard input does, so that nothing outlives the parent")
 }
 
@@ -60,12 +60,14 @@ func (f *nodeFlags) validate() error {
 	if err := required("--identity", f.identity, "this node's identity directory; 'homeward pki issue' makes one"); err != nil {
 		return err
 	}
-	for flag, addr := range map[string]string{"--controller": f.controller, "--listen": f.listen} {
-		if addr == "" {
-			continue
+	if f.listen != "" {
+		if err := hostPort("--listen", f.listen); err != nil {
+			return err
 		}
-		if _, _, err := net.SplitHostPort(addr); err != nil {
-			return homeward.Errorf("read flags", homeward.Invalid, flag, "give host:port, such as 127.0.0.1:7443", "%w", err)
+	}
+	for _, addr := range f.controllers {
+		if err := hostPort("--controller", addr); err != nil {
+			return err
 		}
 	}
 	if !f.hasSockets {
@@ -77,6 +79,13 @@ func (f *nodeFlags) validate() error {
 	var err error
 	f.sockets, err = socketDir(f.sockets)
 	return err
+}
+
+func hostPort(flag, addr string) error {
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return homeward.Errorf("read flags", homeward.Invalid, flag, "give host:port, such as 127.0.0.1:7443", "%w", err)
+	}
+	return nil
 }
 
 // socketDir makes the path absolute, because guests are told it, and refuses one
@@ -217,16 +226,21 @@ func serveData(ctx context.Context, n node, h http.Handler, ln net.Listener) err
 }
 
 func serveControl(ctx context.Context, n node, h http.Handler) error {
-	if n.flags.controller == "" {
+	if len(n.flags.controllers) == 0 {
 		<-ctx.Done()
 		return nil
 	}
+	epoch, err := role.OpenEpoch(n.fs, filepath.Join(n.flags.dir, "epoch"))
+	if err != nil {
+		return err
+	}
 	return role.Serve(ctx, role.Options{
-		Controller: n.flags.controller,
-		TLS:        n.id.ClientTLS(pki.Vault),
-		Hello:      role.Hello{Peer: n.id.Peer(), Version: buildVersion().Version},
-		Handler:    h,
-		Log:        n.log,
+		Controllers: n.flags.controllers,
+		TLS:         n.id.ClientTLS(pki.Vault),
+		Hello:       role.Hello{Peer: n.id.Peer(), Version: buildVersion().Version},
+		Handler:     h,
+		Epoch:       epoch,
+		Log:         n.log,
 	})
 }
 
