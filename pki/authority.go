@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/homeward-dr/homeward"
@@ -35,11 +37,21 @@ type Authority struct {
 	dir  string
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
+	seal *SealingKey // nil: the key lies open in its file
+
+	mu sync.Mutex // the list of revocations changes under it
 }
+
+// Option of an authority.
+type Option func(*Authority)
+
+// SealedWith keeps the authority's private key encrypted in its file. An
+// authority that was not is sealed when it is opened so.
+func SealedWith(key SealingKey) Option { return func(a *Authority) { a.seal = &key } }
 
 // CreateAuthority makes a new authority in dir, which is created. name is for
 // people and stands in its certificate. Errors: Exists when dir holds one.
-func CreateAuthority(fsys durable.FS, dir, name string) (*Authority, error) {
+func CreateAuthority(fsys durable.FS, dir, name string, options ...Option) (*Authority, error) {
 	const op = "create authority"
 	if err := fsys.MkdirAll(dir, 0o700); err != nil {
 		return nil, homeward.Wrap(err, op, dir)
@@ -59,6 +71,9 @@ func CreateAuthority(fsys durable.FS, dir, name string) (*Authority, error) {
 	a, err := newAuthority(fsys, dir, name)
 	if err != nil {
 		return nil, homeward.Wrap(err, op, dir)
+	}
+	for _, o := range options {
+		o(a)
 	}
 	// The certificate comes last: with it the authority exists.
 	if err := a.writeKey(); err != nil {
@@ -100,8 +115,10 @@ func newAuthority(fsys durable.FS, dir, name string) (*Authority, error) {
 	return &Authority{fsys: fsys, dir: dir, cert: cert, key: key}, nil
 }
 
-// OpenAuthority opens the authority in dir.
-func OpenAuthority(fsys durable.FS, dir string) (*Authority, error) {
+// OpenAuthority opens the authority in dir. Errors: NotFound when there is none;
+// Invalid when its key is sealed and no SealedWith is given, Unauthentic when that
+// is not the one it was sealed with.
+func OpenAuthority(fsys durable.FS, dir string, options ...Option) (*Authority, error) {
 	const op = "open authority"
 	certs, err := readPEM(fsys, filepath.Join(dir, caFile), certBlock, x509.ParseCertificate)
 	if err != nil {
@@ -111,15 +128,14 @@ func OpenAuthority(fsys durable.FS, dir string) (*Authority, error) {
 		}
 		return nil, homeward.Wrap(err, op, dir)
 	}
-	keys, err := readPEM(fsys, filepath.Join(dir, caKeyFile), keyBlock, parseKey)
-	if err != nil {
+	a := &Authority{fsys: fsys, dir: dir, cert: certs[0]}
+	for _, o := range options {
+		o(a)
+	}
+	if err := a.readKey(); err != nil {
 		return nil, homeward.Wrap(err, op, dir)
 	}
-	if !keys[0].PublicKey.Equal(certs[0].PublicKey) {
-		return nil, homeward.Errorf(op, homeward.Corrupt, dir,
-			"restore both files from the same copy", "%s and %s do not belong together", caFile, caKeyFile)
-	}
-	return &Authority{fsys: fsys, dir: dir, cert: certs[0], key: keys[0]}, nil
+	return a, nil
 }
 
 // Roots trusts this authority alone.
@@ -128,6 +144,10 @@ func (a *Authority) Roots() *x509.CertPool {
 	pool.AddCert(a.cert)
 	return pool
 }
+
+// Fingerprint is the SHA-256 digest of the authority's certificate: who knows it
+// can recognize everything else (PinnedTLS).
+func (a *Authority) Fingerprint() Fingerprint { return sha256.Sum256(a.cert.Raw) }
 
 // Request asks for an identity.
 type Request struct {
@@ -235,14 +255,6 @@ func (a *Authority) writeIdentity(dir string, key *ecdsa.PrivateKey, cert, list 
 		}
 	}
 	return nil
-}
-
-func (a *Authority) writeKey() error {
-	der, err := x509.MarshalPKCS8PrivateKey(a.key)
-	if err != nil {
-		return err
-	}
-	return durable.WriteFile(a.fsys, filepath.Join(a.dir, caKeyFile), encodePEM(keyBlock, der), 0o600)
 }
 
 // newSerial is 127 random bits, never zero.

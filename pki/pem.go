@@ -15,15 +15,17 @@ const (
 	caKeyFile   = "ca-key.pem"
 	certFile    = "cert.pem"
 	keyFile     = "key.pem"
+	nextKeyFile = "next-key.pem"
 	revokedFile = "revoked.pem"
 	lockFile    = "lock"
 )
 
 // The types of PEM blocks in them.
 const (
-	certBlock = "CERTIFICATE"
-	keyBlock  = "PRIVATE KEY"
-	listBlock = "X509 CRL"
+	certBlock   = "CERTIFICATE"
+	keyBlock    = "PRIVATE KEY"
+	sealedBlock = "HOMEWARD SEALED KEY"
+	listBlock   = "X509 CRL"
 )
 
 // maxBlocks bounds how many certificates or lists one file may hold.

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"math/big"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/homeward-dr/homeward"
@@ -13,9 +14,9 @@ import (
 
 // Revoke puts the certificate of an identity directory on the authority's list
 // and makes the list durable; revoking one again is no error. The list takes
-// effect at a node when it is copied there: see Authority.Distribute. Errors:
-// InUse when another process changes the list right now; Invalid when the
-// certificate is another authority's.
+// effect at a node when it is there: see Authority.Distribute and
+// Identity.TakeRevocations. Errors: InUse when another process changes the list
+// right now; Invalid when the certificate is another authority's.
 func (a *Authority) Revoke(identityDir string) error {
 	const op = "revoke"
 	certs, err := readPEM(a.fsys, filepath.Join(identityDir, certFile), certBlock, x509.ParseCertificate)
@@ -26,28 +27,102 @@ func (a *Authority) Revoke(identityDir string) error {
 		return homeward.Errorf(op, homeward.Invalid, identityDir,
 			"use the authority that issued it", "not issued by the authority in %s: %w", a.dir, err)
 	}
+	return a.revoke(identityDir, certs[0].SerialNumber)
+}
+
+// RevokeSerials does the same for certificates of which only the serial numbers
+// (Issued.Serial) are at hand; all of them or none.
+func (a *Authority) RevokeSerials(serials ...string) error {
+	numbers := make([]*big.Int, len(serials))
+	for i, s := range serials {
+		n, ok := new(big.Int).SetString(s, 16)
+		if !ok || n.Sign() <= 0 {
+			return homeward.Errorf("revoke", homeward.Invalid, "serial", "give the hex digits of a certificate's serial number", "%q", s)
+		}
+		numbers[i] = n
+	}
+	return a.revoke(a.dir, numbers...)
+}
+
+func (a *Authority) revoke(subject string, serials ...*big.Int) error {
+	const op = "revoke"
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	lock, err := durable.LockFile(a.fsys, filepath.Join(a.dir, lockFile))
 	if err != nil {
-		return homeward.Wrap(err, op, identityDir)
+		return homeward.Wrap(err, op, subject)
 	}
 	defer func() { _ = lock.Unlock() }() // at the latest it ends with the process
-	lists, err := readPEM(a.fsys, filepath.Join(a.dir, revokedFile), listBlock, x509.ParseRevocationList)
+	list, err := a.revoked()
 	if err != nil {
-		return homeward.Wrap(err, op, identityDir)
+		return homeward.Wrap(err, op, subject)
 	}
-	if lists[0].CheckSignatureFrom(a.cert) != nil || len(lists) != 1 {
-		return homeward.Errorf(op, homeward.Corrupt, a.dir, "restore it from a copy", "%s is not this authority's list", revokedFile)
+	entries := list.RevokedCertificateEntries
+	for _, s := range serials {
+		if !onList(list, s) {
+			entries = append(entries, x509.RevocationListEntry{SerialNumber: s, RevocationTime: time.Now()})
+		}
 	}
-	if onList(lists[0], certs[0].SerialNumber) {
+	if len(entries) == len(list.RevokedCertificateEntries) {
 		return nil
 	}
-	entries := append(lists[0].RevokedCertificateEntries,
-		x509.RevocationListEntry{SerialNumber: certs[0].SerialNumber, RevocationTime: time.Now()})
 	err = a.writeList(&x509.RevocationList{
-		Number:                    new(big.Int).Add(lists[0].Number, big.NewInt(1)),
+		Number:                    new(big.Int).Add(list.Number, big.NewInt(1)),
 		RevokedCertificateEntries: entries,
 	})
-	return homeward.Wrap(err, op, identityDir)
+	return homeward.Wrap(err, op, subject)
+}
+
+// revoked reads the authority's own list.
+func (a *Authority) revoked() (*x509.RevocationList, error) {
+	lists, err := readPEM(a.fsys, filepath.Join(a.dir, revokedFile), listBlock, x509.ParseRevocationList)
+	if err != nil {
+		return nil, err
+	}
+	if len(lists) != 1 || lists[0].CheckSignatureFrom(a.cert) != nil {
+		return nil, homeward.Errorf("read revocations", homeward.Corrupt, a.dir, "restore it from a copy", "%s is not this authority's list", revokedFile)
+	}
+	return lists[0], nil
+}
+
+// Revocations is the authority's list, DER: what Identity.TakeRevocations takes.
+func (a *Authority) Revocations() ([]byte, error) {
+	list, err := a.revoked()
+	if err != nil {
+		return nil, homeward.Wrap(err, "read revocations", a.dir)
+	}
+	return list.Raw, nil
+}
+
+// TakeRevocations replaces the list of one of this node's authorities by a newer
+// one (DER), durably; it counts from the next handshake. An older one, and the
+// same again, change nothing. Errors: Unauthentic when none of the authorities
+// signed it.
+func (id *Identity) TakeRevocations(der []byte) error {
+	const op = "take revocation list"
+	list, err := x509.ParseRevocationList(der)
+	if err != nil {
+		return homeward.Errorf(op, homeward.Invalid, id.dir, "send the authority's list", "%w", err)
+	}
+	h := id.held.Load()
+	issuer := slices.IndexFunc(h.cas, func(ca *x509.Certificate) bool { return list.CheckSignatureFrom(ca) == nil })
+	if issuer < 0 {
+		return homeward.Errorf(op, homeward.Unauthentic, id.dir, "send that of an authority this node trusts", "no authority of this node signed it")
+	}
+	id.taking.Lock()
+	defer id.taking.Unlock()
+	path := filepath.Join(id.dir, revokedFile)
+	ders := [][]byte{der}
+	// A list that cannot be read makes this node refuse everybody: any is better.
+	old, _ := readPEM(id.fsys, path, listBlock, x509.ParseRevocationList)
+	for _, o := range old {
+		if o.CheckSignatureFrom(h.cas[issuer]) != nil {
+			ders = append(ders, o.Raw)
+		} else if o.Number.Cmp(list.Number) >= 0 {
+			return nil
+		}
+	}
+	return homeward.Wrap(durable.WriteFile(id.fsys, path, encodePEM(listBlock, ders...), 0o644), op, id.dir)
 }
 
 // Distribute copies the authority's list to an identity directory, where the

@@ -38,10 +38,11 @@ func Sign(id *Identity, payload any) (SignedJSON, error) {
 	if err != nil {
 		return SignedJSON{}, homeward.Errorf(op, homeward.Invalid, "", "", "%w", err)
 	}
-	doc := SignedJSON{Payload: data, SignedAt: id.check.now().UTC(), Chain: id.chain.Certificate}
+	h := id.held.Load()
+	doc := SignedJSON{Payload: data, SignedAt: id.now().UTC(), Chain: h.chain.Certificate}
 	sum := sha256.Sum256(doc.signedBytes())
-	doc.Signature, err = ecdsa.SignASN1(rand.Reader, id.key, sum[:])
-	return doc, homeward.Wrap(err, op, id.peer.String())
+	doc.Signature, err = ecdsa.SignASN1(rand.Reader, h.key, sum[:])
+	return doc, homeward.Wrap(err, op, h.peer.String())
 }
 
 // Verify checks that the payload is what a node of an authority in roots signed,

@@ -104,7 +104,7 @@ func TestTLS_NeedsCertificateAndTLS13(t *testing.T) {
 	a, _ := newTestAuthority(t)
 	ps := load(t, issue(t, a, Request{Peer: Peer{ProcessServer, "ps1"}}))
 	naked := ps.ClientTLS(ProcessServer)
-	naked.Certificates = nil
+	naked.GetClientCertificate = nil
 	if _, err, _ := shake(t, ps.ServerTLS(ProcessServer), naked); err == nil {
 		t.Error("a client without certificate was let in")
 	}

@@ -16,10 +16,12 @@ import (
 type verifier struct {
 	fsys  durable.FS
 	list  string // path of the revocation lists, read at every handshake
-	roots *x509.CertPool
+	roots func() *x509.CertPool
 	usage x509.ExtKeyUsage
 	take  []Role
 	now   func() time.Time
+	// lapsed also takes a certificate that has expired, as long as its issuer has not.
+	lapsed bool
 }
 
 // connection is a tls.Config.VerifyConnection; it also runs on resumed sessions.
@@ -28,11 +30,19 @@ func (v verifier) connection(cs tls.ConnectionState) error {
 	if len(cs.PeerCertificates) == 0 {
 		return homeward.Errorf(op, homeward.Unauthentic, "", "give the peer an identity", "it showed no certificate")
 	}
-	issuer, err := verifyChain(cs.PeerCertificates, v.roots, v.usage, v.now())
+	leaf, at := cs.PeerCertificates[0], v.now()
+	lapsed := v.lapsed && at.After(leaf.NotAfter)
+	if lapsed {
+		at = leaf.NotAfter
+	}
+	issuer, err := verifyChain(cs.PeerCertificates, v.roots(), v.usage, at)
 	if err != nil {
 		return err
 	}
-	leaf := cs.PeerCertificates[0]
+	if lapsed && v.now().After(issuer.NotAfter) {
+		return homeward.Errorf(op, homeward.Unauthentic, leaf.Subject.CommonName,
+			"make a new authority and enrol the nodes again", "its authority's certificate has expired too")
+	}
 	if err := checkRevoked(v.fsys, v.list, leaf, issuer); err != nil {
 		return err
 	}
@@ -40,12 +50,16 @@ func (v verifier) connection(cs tls.ConnectionState) error {
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(v.take, peer.Role) {
-		return homeward.Errorf(op, homeward.Forbidden, peer.String(),
-			"check the address that was dialled, and which identity the peer uses",
-			"its role may not do this; expected here: %s", listOf(v.take))
+	return mayBe(peer, v.take)
+}
+
+func mayBe(peer Peer, take []Role) error {
+	if slices.Contains(take, peer.Role) {
+		return nil
 	}
-	return nil
+	return homeward.Errorf("authenticate peer", homeward.Forbidden, peer.String(),
+		"check the address that was dialled, and which identity the peer uses",
+		"its role may not do this; expected here: %s", listOf(take))
 }
 
 // verifyChain checks chain, dates and usage, and returns the leaf's issuer.

@@ -37,19 +37,22 @@ type Address struct {
 // Node is an enrolled role.
 type Node struct {
 	Meta
-	Name       string                 `json:"name"`
-	Role       pki.Role               `json:"role"`
-	Site       string                 `json:"site"`
-	State      NodeState              `json:"state"`
-	Addresses  []Address              `json:"addresses,omitempty"`
-	Version    string                 `json:"version,omitempty"`
-	Enrolled   time.Time              `json:"enrolled"`
-	Heartbeat  time.Time              `json:"heartbeat,omitzero"`   // the newest, by the vault's clock
-	Skew       time.Duration          `json:"skew"`                 // its clock minus the vault's, in nanoseconds
-	Expires    time.Time              `json:"expires"`              // of its certificate
-	Serial     string                 `json:"serial"`               // of its newest certificate
-	Health     homeward.HealthReport  `json:"health"`               // of the newest heartbeat
-	Reachables []homeward.ProbeReport `json:"reachables,omitempty"` // newest probe of each peer it was told to reach
+	Name      string        `json:"name"`
+	Role      pki.Role      `json:"role"`
+	Site      string        `json:"site"`
+	State     NodeState     `json:"state"`
+	Addresses []Address     `json:"addresses,omitempty"`
+	Version   string        `json:"version,omitempty"`
+	Enrolled  time.Time     `json:"enrolled"`
+	Heartbeat time.Time     `json:"heartbeat,omitzero"` // the newest, by the vault's clock
+	Skew      time.Duration `json:"skew"`               // its clock minus the vault's, in nanoseconds
+	Expires   time.Time     `json:"expires"`            // of its certificate
+	Serial    string        `json:"serial"`             // of its newest certificate
+	// Certificates are all it was issued and that have not expired, oldest first; at
+	// least the newest.
+	Certificates []pki.Issued           `json:"certificates,omitempty"`
+	Health       homeward.HealthReport  `json:"health"`               // of the newest heartbeat
+	Reachables   []homeward.ProbeReport `json:"reachables,omitempty"` // newest probe of each peer it was told to reach
 }
 
 // EnrolmentToken admits one node once: the seeds' passphrase. Its secret is told
