@@ -92,10 +92,14 @@ func Errorf(op string, kind Kind, subject, remedy, format string, args ...any) e
 	return &Error{Op: op, Kind: kind, Subject: subject, Remedy: remedy, Err: fmt.Errorf(format, args...)}
 }
 
-// Wrap adds operation and subject to err and keeps its kind; nil stays nil.
+// Wrap adds operation and subject to err and keeps its kind; nil stays nil. An
+// error that says both already is left as it is.
 func Wrap(err error, op, subject string) error {
 	if err == nil {
 		return nil
+	}
+	if e, ok := err.(*Error); ok && e.Op == op && e.Subject == subject { //nolint:errorlint // only the outermost would be told twice
+		return err
 	}
 	return &Error{Op: op, Kind: KindOf(err), Subject: subject, Err: err}
 }

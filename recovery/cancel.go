@@ -81,7 +81,7 @@ func (it *Item) cancel(ctx context.Context, raised bool) error {
 
 // retireRunning stops the machine at the running side and ends its leg there.
 func (it *Item) retireRunning(ctx context.Context, next homeward.Generation) error {
-	if err := it.shutdown(ctx, it.Running, true); err != nil {
+	if err := it.shutdown(ctx, it.Running); err != nil {
 		return err
 	}
 	changes, err := it.Running.Agent.Handover(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: next})
@@ -106,6 +106,7 @@ func (it *Item) resumeRunning(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	it.Paused = false
 	return it.step(ctx, "boot machine", func(func(homeward.Progress)) error { return it.boot(ctx, it.Running, report) })
 }
 
@@ -125,7 +126,7 @@ func (it *Item) notCommitting(ctx context.Context, op string) error {
 // retireStandby stops the failed-over machine and gives up its capture.
 func (it *Item) retireStandby(ctx context.Context, next homeward.Generation) error {
 	req := homeward.GenerationRequest{Item: it.ID(), Generation: next}
-	err := it.once(ctx, "stop failed-over machine", func(func(homeward.Progress)) error { return it.shutdown(ctx, it.Standby, false) })
+	err := it.once(ctx, "stop failed-over machine", func(func(homeward.Progress)) error { return it.keepOff(ctx, it.Standby) })
 	if err == nil {
 		err = it.once(ctx, "end its capture", func(func(homeward.Progress)) error {
 			_, err := it.Standby.Agent.Handover(ctx, req)

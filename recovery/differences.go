@@ -14,6 +14,8 @@ type differences struct {
 	// oldSide says how far the old side's own map may be believed.
 	oldSide homeward.Certainty
 	why     string
+	away    []string // sources of an outlook that could not be asked, and why
+	copied  bool     // to disks that hold nothing
 }
 
 type diskDifferences struct {
@@ -36,51 +38,72 @@ func (it *Item) noDifferences() *differences {
 	return set
 }
 
-// differences collects the maps. With final set, the old side is handed over
+// differences collects the maps, for a reprotect: the old side is handed over
 // first, so that its map can not grow any more.
-func (it *Item) differences(ctx context.Context, final bool) (*differences, error) {
+func (it *Item) differences(ctx context.Context) (*differences, error) {
+	return it.collect(ctx, it.Running, func() (homeward.Changes, error) {
+		return it.Standby.Agent.Handover(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: it.Generation})
+	}, func(error) bool { return false })
+}
+
+// outlook is what the maps say as of now, for an estimate: the machine runs on one
+// side, the other is the old one. What cannot be asked is unknown, not an error.
+func (it *Item) outlook(ctx context.Context) (*differences, error) {
+	now, old := it.Running, it.Standby
+	if it.State == FailedOver {
+		now, old = old, now
+	}
+	return it.collect(ctx, now, func() (homeward.Changes, error) {
+		return old.Agent.Changes(ctx, homeward.ItemRequest{Item: it.ID()})
+	}, homeward.Retryable)
+}
+
+const theOldSide = "the old side"
+
+// collect joins what the side where the machine runs knows, and what the old side
+// answers. An error that passes makes every block suspect, and the set unknown.
+func (it *Item) collect(ctx context.Context, now *Side, oldSide func() (homeward.Changes, error), passes func(error) bool) (*differences, error) {
 	set := it.noDifferences()
 	id := homeward.ItemRequest{Item: it.ID()}
-	undone, err := it.Running.Target.Diverged(ctx, id)
-	if err != nil {
-		return set, err
+	for _, source := range []struct {
+		name string
+		ask  func() (homeward.Changes, error)
+		into func(*diskDifferences) *block.Map
+	}{
+		{"the master target at " + now.Name, func() (homeward.Changes, error) { return now.Target.Diverged(ctx, id) },
+			func(d *diskDifferences) *block.Map { return d.undone }},
+		{"the agent at " + now.Name, func() (homeward.Changes, error) { return now.Agent.Changes(ctx, id) },
+			func(d *diskDifferences) *block.Map { return d.since }},
+		{theOldSide, oldSide, func(d *diskDifferences) *block.Map { return d.old }},
+	} {
+		found, err := source.ask()
+		switch {
+		case err == nil:
+			err = set.add(found, source.into)
+		case ctx.Err() != nil:
+		case passes(err):
+			set.away = append(set.away, source.name+": "+err.Error())
+			set.distrust(source.name, err)
+			err = nil
+		case source.name == theOldSide && homeward.KindOf(err) == homeward.NotFound:
+			// The agent knows nothing of the item: every block may differ. Unknown is never
+			// absent.
+			set.distrust(source.name, err)
+			err = nil
+		}
+		if err != nil {
+			return set, err
+		}
 	}
-	if err := set.add(undone, func(d *diskDifferences) *block.Map { return d.undone }); err != nil {
-		return set, err
-	}
-	since, err := it.Running.Agent.Changes(ctx, id)
-	if err != nil {
-		return set, err
-	}
-	if err := set.add(since, func(d *diskDifferences) *block.Map { return d.since }); err != nil {
-		return set, err
-	}
-	old, err := it.oldSide(ctx, final)
-	switch {
-	case err == nil:
-		return set, set.add(old, func(d *diskDifferences) *block.Map { return d.old })
-	case homeward.KindOf(err) == homeward.NotFound || !final && homeward.Retryable(err):
-		// The agent knows nothing of the item, or cannot be asked now: every block may
-		// differ. Unknown is never absent.
-		set.distrust(err)
-		return set, nil
-	}
-	return set, err
+	return set, nil
 }
 
-func (it *Item) oldSide(ctx context.Context, final bool) (homeward.Changes, error) {
-	if final {
-		return it.Standby.Agent.Handover(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: it.Generation})
-	}
-	return it.Standby.Agent.Changes(ctx, homeward.ItemRequest{Item: it.ID()})
-}
-
-func (s *differences) distrust(why error) {
+func (s *differences) distrust(source string, why error) {
 	s.oldSide, s.why = homeward.Unknown, why.Error()
 	for i := range s.disks {
 		d := &s.disks[i]
 		d.suspect.Set(0, d.suspect.Blocks())
-		d.reasons = append(d.reasons, "the old side's map is not known: "+why.Error())
+		d.reasons = append(d.reasons, "the map of "+source+" is not known: "+why.Error())
 	}
 }
 

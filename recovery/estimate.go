@@ -16,24 +16,52 @@ const (
 	CauseSince   = "running side wrote since the point"
 	CauseSuspect = "not known exactly: compared by digest first"
 	CauseShared  = "counted above more than once, sent once"
+	CauseCopy    = "full copy to new disks"
 )
 
-// Estimate tells what Reprotect would send, without changing anything.
+// Estimate tells what Reprotect would send, without changing anything; before the
+// commit too, as if it were committed now. Where a source cannot be asked the
+// certainty is Unknown, the bytes are the most that it can be, and Stops names it.
 func (it *Item) Estimate(ctx context.Context) (homeward.Estimate, error) {
 	if err := it.require("estimate reprotect", Committed, FailedOver); err != nil {
 		return homeward.Estimate{}, err
 	}
-	set, err := it.differences(ctx, false)
+	set, err := it.outlook(ctx)
 	if err != nil {
 		return homeward.Estimate{}, err
 	}
 	return set.estimate(it), nil
 }
 
+// EstimateCopy tells what Relocate would send at most: blocks that hold nothing
+// but zeroes travel as a few bytes each, and nobody has counted them.
+func (it *Item) EstimateCopy() (homeward.Estimate, error) {
+	if err := it.require("estimate relocation", Committed, FailedOver); err != nil {
+		return homeward.Estimate{}, err
+	}
+	return it.wholeCopy().estimate(it), nil
+}
+
+// wholeCopy is every block of every disk.
+func (it *Item) wholeCopy() *differences {
+	set := it.noDifferences()
+	set.copied = true
+	for i := range set.disks {
+		set.disks[i].since.Set(0, set.disks[i].since.Blocks())
+	}
+	return set
+}
+
 func (s *differences) estimate(it *Item) homeward.Estimate {
 	e := homeward.Estimate{Item: it.ID(), Certainty: homeward.Exact}
 	for i := range s.disks {
 		s.disks[i].estimate(&e, it.Base)
+	}
+	if s.copied {
+		e.Certainty = homeward.Bound
+		for i := range e.Figures {
+			e.Figures[i].Cause, e.Figures[i].Certainty, e.Figures[i].Why = CauseCopy, homeward.Bound, "blocks of zeroes are not counted out"
+		}
 	}
 	if e.FullReads > 0 {
 		e.Certainty = homeward.Bound
@@ -47,8 +75,19 @@ func (s *differences) estimate(it *Item) homeward.Estimate {
 	if undone := s.total(func(d *diskDifferences) *block.Map { return d.undone }); undone > 0 {
 		e.Losses = append(e.Losses, fmt.Sprintf("%d bytes replicated after the chosen point are given up; the old side's branch %q holds them", undone, BranchName))
 	}
-	if s.oldSide == homeward.Unknown {
+	if s.oldSide == homeward.Unknown && len(s.away) == 0 {
 		e.Dearer = append(e.Dearer, "the old side's map cannot be had: "+s.why)
+	}
+	for _, away := range s.away {
+		e.Stops = append(e.Stops, away+" (bring it back: reprotect asks it)")
+	}
+	if len(s.away) > 0 {
+		e.Certainty = homeward.Unknown
+		for i := range e.Figures {
+			if e.Figures[i].Cause == CauseSuspect {
+				e.Figures[i].Certainty = homeward.Unknown
+			}
+		}
 	}
 	return e
 }

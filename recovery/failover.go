@@ -9,6 +9,10 @@ import (
 
 // The lists that a later call may find unfinished.
 const (
+	opProtect     = "protect"
+	opReprotect   = "reprotect"
+	opRelocate    = "relocate"
+	opDisable     = "disable protection"
 	opFailOver    = "fail over"
 	opFailBack    = "fail back"
 	opChangePoint = "change point"
@@ -20,12 +24,22 @@ const (
 // side is taken to be lost: it is not asked for anything. What it wrote after the
 // point stays in maps, for the way back.
 func (it *Item) FailOver(ctx context.Context, point homeward.Position) error {
+	return it.failOver(ctx, point, nil)
+}
+
+func (it *Item) failOver(ctx context.Context, point homeward.Position, part func() error) error {
 	const op = opFailOver
 	if err := it.mayRaise(op, point); err != nil {
 		return err
 	}
 	it.Planned = false
+	if !it.resumes(op, point) {
+		it.Parting = Parting{}
+	}
 	next, err := it.begin(op, point)
+	if err == nil && part != nil && !it.List.Done[partStep] {
+		err = part()
+	}
 	if err != nil {
 		return err
 	}
@@ -50,6 +64,10 @@ func (it *Item) FailOverPlanned(ctx context.Context, point homeward.Position) er
 	if err := it.mayRaise(op, point); err != nil {
 		return err
 	}
+	if err := it.mayPart(op); err != nil {
+		return err
+	}
+	it.Parting = Parting{}
 	next, err := it.begin(op, point)
 	if err != nil {
 		return err
@@ -57,10 +75,10 @@ func (it *Item) FailOverPlanned(ctx context.Context, point homeward.Position) er
 	if _, err = it.lookAtStandby(ctx); err != nil {
 		return err
 	}
-	err = it.once(ctx, "shut down running side", func(func(homeward.Progress)) error { return it.shutdown(ctx, it.Running, true) })
+	err = it.once(ctx, "shut down running side", func(func(homeward.Progress)) error { return it.shutdown(ctx, it.Running) })
 	if err == nil {
-		err = it.once(ctx, "ship last writes", func(func(homeward.Progress)) error {
-			last, err := it.drain(ctx)
+		err = it.once(ctx, "ship last writes", func(tell func(homeward.Progress)) error {
+			last, err := it.drain(ctx, tell)
 			it.List.Drained = last.Position
 			return err
 		})
@@ -85,14 +103,16 @@ func (it *Item) FailOverPlanned(ctx context.Context, point homeward.Position) er
 const hangUp = 5 * time.Second
 
 // drain ships the last writes of a machine that is off.
-func (it *Item) drain(ctx context.Context) (last homeward.CutReport, err error) {
+func (it *Item) drain(ctx context.Context, tell func(homeward.Progress)) (last homeward.CutReport, err error) {
 	deadline := time.Now().Add(hangUp)
-	err = poll(ctx, func() (bool, error) {
-		last, err = it.Running.Agent.Drain(ctx, homeward.DrainRequest{Item: it.ID(), Stopped: true})
-		if homeward.KindOf(err) == homeward.InUse && time.Now().Before(deadline) {
-			return false, nil
-		}
-		return err == nil, err
+	err = it.shipping(ctx, tell, func(ctx context.Context) error {
+		return poll(ctx, func() (bool, error) {
+			last, err = it.Running.Agent.Drain(ctx, homeward.DrainRequest{Item: it.ID(), Stopped: true})
+			if homeward.KindOf(err) == homeward.InUse && time.Now().Before(deadline) {
+				return false, nil
+			}
+			return err == nil, err
+		})
 	})
 	return last, err
 }
@@ -162,6 +182,7 @@ func (it *Item) raiseStandby(ctx context.Context, next homeward.Generation, poin
 	}
 	it.Generation, it.Point, it.State = next, it.View.Point, FailedOver
 	it.Base = it.Point.Position.Base(next)
+	it.Paused = false
 	if err := it.save(); err != nil {
 		return err
 	}

@@ -13,9 +13,11 @@ type Side struct {
 	Agent     homeward.Agent
 	Process   homeward.ProcessServer // spools what leaves this side
 	Target    homeward.MasterTarget
-	SinkURL   string   // of Process, as this side's agent reaches it
-	TargetURL string   // of Target, as the other side's process server reaches it
-	Disks     []string // references of this side's copies, in the machine's order
+	SinkURL   string // of Process, as this side's agent reaches it
+	TargetURL string // of Target, as the other side's process server reaches it
+	// Disks are references of this side's copies, in the machine's order, as they were
+	// when the item was made; Item.Copies tells those of now.
+	Disks []string
 	// AgentName and ProcessName are the names in the certificates of Agent and
 	// Process: deltas are taken from nobody else then. Empty: from any peer of the role.
 	AgentName, ProcessName string
@@ -26,10 +28,11 @@ type State string
 
 // The states, in the order of the round trip.
 const (
-	Unprotected State = "unprotected"
-	Protected   State = "protected"
-	FailedOver  State = "failed-over" // the standby side runs; not committed
-	Committed   State = "committed"   // sides swapped; not protected
+	Unprotected   State = "unprotected"
+	Synchronizing State = "synchronizing" // replication is enabled; its first point does not stand yet
+	Protected     State = "protected"
+	FailedOver    State = "failed-over" // the standby side runs; not committed
+	Committed     State = "committed"   // sides swapped; not protected
 )
 
 // Item is a machine and its two sides. It is owned by one caller at a time.
@@ -48,12 +51,30 @@ type Item struct {
 
 // New begins an item that is not yet protected.
 func New(m homeward.Machine, p homeward.Policy, running, standby *Side, log *slog.Logger) *Item {
-	return &Item{Record: Record{Machine: m, Policy: p.WithDefaults(), State: Unprotected, RunsOn: running.Disks, Refs: map[string]homeward.Ref{}},
+	return &Item{Record: Record{Machine: m, Policy: p.WithDefaults(), State: Unprotected,
+		Origin: running.Name, RunsOn: running.Disks, Refs: map[string]homeward.Ref{}, Moved: map[string][]string{}},
 		Running: running, Standby: standby, Log: log}
 }
 
 // ID names the item.
 func (it *Item) ID() homeward.ItemID { return it.Machine.Item }
+
+// Copies are references of a side's disks, in the machine's order: those it had
+// from the beginning, or those that Relocate made there since.
+func (it *Item) Copies(side *Side) []string {
+	if moved, ok := it.Moved[side.Name]; ok {
+		return moved
+	}
+	return side.Disks
+}
+
+// side is the one of a name.
+func (it *Item) side(name string) *Side {
+	if it.Running.Name == name {
+		return it.Running
+	}
+	return it.Standby
+}
 
 func (it *Item) require(op string, states ...State) error {
 	for _, s := range states {
@@ -61,6 +82,9 @@ func (it *Item) require(op string, states ...State) error {
 			return nil
 		}
 	}
-	return homeward.Errorf(op, homeward.Conflict, "item "+string(it.ID()),
-		"see the lifecycle in ARCHITECTURE.md for what is possible now", "the item is %s", it.State)
+	remedy := "see the lifecycle in recovery/DESIGN.md for what is possible now"
+	if it.State == Synchronizing {
+		remedy = "wait until the first recovery point of this direction stands (R3)"
+	}
+	return homeward.Errorf(op, homeward.Conflict, "item "+string(it.ID()), remedy, "the item is %s", it.State)
 }

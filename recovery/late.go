@@ -33,7 +33,7 @@ func (it *Item) Resume(ctx context.Context, changed homeward.Changes) error {
 		if base.Generation != next { // else an earlier attempt began it
 			base = base.Base(next)
 		}
-		_, err = it.Standby.Target.Prepare(ctx, homeward.ReplicaRequest{Machine: it.Machine, Disks: it.Standby.Disks,
+		_, err = it.Standby.Target.Prepare(ctx, homeward.ReplicaRequest{Machine: it.Machine, Disks: it.Copies(it.Standby),
 			Generation: next, Base: base, Bootable: true, From: it.Running.ProcessName, Policy: it.Policy})
 		if err == nil {
 			it.Generation, it.Base = next, base

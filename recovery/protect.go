@@ -4,45 +4,104 @@ import (
 	"context"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/block"
 )
 
-// Protect begins the first leg: a new replica at the standby side, everything
-// there is at the running side as the first set. The machine is booted on the
-// agent's disks; Protect returns when the first point stands at the standby side.
+// Protect begins the first leg and returns when its first point stands: Enable,
+// then AwaitInitial.
 func (it *Item) Protect(ctx context.Context) error {
-	if err := it.require("protect", Unprotected); err != nil {
+	if err := it.Enable(ctx); err != nil {
 		return err
 	}
-	if it.Generation.IsZero() {
-		it.Generation = homeward.Generation{}.Next()
-		it.Base = homeward.Position{}.Base(it.Generation)
+	return it.AwaitInitial(ctx)
+}
+
+// Enable begins the first leg: a new replica at the standby side, everything there
+// is at the running side as the first set. A machine that Refs names at the running
+// side is shut down, and booted again on the agent's disks; one that it does not
+// name is created there. Enable returns when the machine runs and replicates; the
+// item is then Synchronizing, and AwaitInitial goes on.
+func (it *Item) Enable(ctx context.Context) error {
+	if it.State == Synchronizing && it.List.Op == opProtect {
+		return nil
 	}
-	if err := it.save(); err != nil {
+	if err := it.require(opProtect, Unprotected); err != nil {
 		return err
 	}
-	var report homeward.CaptureReport
-	err := it.step(ctx, "prepare replica", func(func(homeward.Progress)) error {
-		_, err := it.Standby.Target.Prepare(ctx, homeward.ReplicaRequest{Machine: it.Machine, Disks: it.Standby.Disks,
+	if it.Attached || it.List.Op == opDisable {
+		return homeward.Errorf(opProtect, homeward.Conflict, "item "+string(it.ID()),
+			"shut the machine down and disable it once more first", "it is not disabled to the end: its machine may run on the agent's disks")
+	}
+	next, err := it.begin(opProtect, homeward.Position{})
+	if err != nil {
+		return err
+	}
+	it.Generation, it.Base = next, homeward.Position{}.Base(next)
+	err = it.step(ctx, "prepare replica", func(func(homeward.Progress)) error {
+		_, err := it.Standby.Target.Prepare(ctx, homeward.ReplicaRequest{Machine: it.Machine, Disks: it.Copies(it.Standby),
 			Create: true, Generation: it.Generation, Base: it.Base, From: it.Running.ProcessName, Policy: it.Policy})
 		return err
 	})
+	if err == nil { // it may run on its own disks
+		err = it.once(ctx, "shut down machine", func(func(homeward.Progress)) error { return it.shutDownOwn(ctx) })
+	}
+	var report homeward.CaptureReport
 	if err == nil {
 		err = it.step(ctx, "start capture", func(func(homeward.Progress)) (err error) {
 			if err = it.route(ctx, it.Running, it.Standby); err != nil {
 				return err
 			}
-			report, err = it.Running.Agent.Prepare(ctx, homeward.CaptureRequest{Machine: it.Machine, Disks: it.RunsOn,
-				Generation: it.Generation, Base: it.Base, InitialAll: true, Sink: it.Running.SinkURL, Policy: it.Policy})
+			req := homeward.CaptureRequest{Machine: it.Machine, Disks: it.RunsOn,
+				Generation: it.Generation, Base: it.Base, InitialAll: true, Sink: it.Running.SinkURL, Policy: it.Policy}
+			if next.Number > 1 { // the copies may hold what they held when it was protected before
+				req.InitialAll, req.Initial = false, it.everything()
+			}
+			report, err = it.Running.Agent.Prepare(ctx, req)
 			return err
 		})
 	}
 	if err == nil {
 		err = it.step(ctx, "boot machine", func(func(homeward.Progress)) error { return it.boot(ctx, it.Running, report) })
 	}
-	if err == nil {
-		err = it.awaitFirstPoint(ctx, "initial sync")
-	}
 	if err != nil {
+		return err
+	}
+	return it.half()
+}
+
+// shutDownOwn shuts a machine down that is about to get the agent's disks.
+func (it *Item) shutDownOwn(ctx context.Context) error {
+	m, known, err := it.machineAt(ctx, it.Running)
+	if err != nil || !known || m.Power == homeward.PowerOff {
+		return err
+	}
+	it.List.WasOn = true
+	if err := it.save(); err != nil { // before it is off
+		return err
+	}
+	return it.shutdown(ctx, it.Running)
+}
+
+// everything is every block of the machine's disks.
+func (it *Item) everything() (all []homeward.DiskChanges) {
+	for _, d := range it.Machine.Disks {
+		m := block.NewMap(d.Blocks())
+		m.Set(0, m.Blocks())
+		all = append(all, changed(d.ID, m))
+	}
+	return all
+}
+
+// AwaitInitial returns when the first point of the first leg stands at the standby
+// side: the item is Protected then.
+func (it *Item) AwaitInitial(ctx context.Context) error {
+	if it.State == Protected && it.List.Op == "" {
+		return nil
+	}
+	if err := it.mayAwait("await initial sync", opProtect); err != nil {
+		return err
+	}
+	if err := it.awaitFirstPoint(ctx, "initial sync"); err != nil {
 		return err
 	}
 	return it.end(Protected)
@@ -82,7 +141,7 @@ func (it *Item) awaitFirstPoint(ctx context.Context, name string) error {
 // Reroute tells the running side's process server once more where the item's
 // deltas go, for one that lost its spool with its routes.
 func (it *Item) Reroute(ctx context.Context) error {
-	if err := it.require("route", Protected); err != nil {
+	if err := it.require("route", Protected, Synchronizing); err != nil {
 		return err
 	}
 	return it.step(ctx, "route", func(func(homeward.Progress)) error { return it.route(ctx, it.Running, it.Standby) })

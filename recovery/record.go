@@ -27,6 +27,17 @@ type Record struct {
 	RunsOn     []string                `json:"runs_on"` // references of the disks behind the running side's agent
 	Refs       map[string]homeward.Ref `json:"refs"`    // the machine at each site, by side name
 	List       Unfinished              `json:"list"`
+
+	Origin  string              `json:"origin,omitempty"` // name of the side where it was first protected
+	Moved   map[string][]string `json:"moved,omitempty"`  // copies that Relocate made, by side name; else Side.Disks
+	Paused  bool                `json:"paused,omitempty"` // ships nothing until Unpause; its map goes on
+	Took    *Reversal           `json:"took,omitempty"`   // what the last reprotect predicted, and took
+	Parting Parting             `json:"parting,omitzero"` // what the last failover got out of the side it left
+	Test    *Test               `json:"test,omitempty"`   // the open test failover
+	Doomed  *Doomed             `json:"doomed,omitempty"` // what RemoveDoomed will remove
+	// Attached says that an item that is not protected any more still runs on its
+	// agent's disks: Disable lets go of them when it is off.
+	Attached bool `json:"attached,omitempty"`
 }
 
 // Snapshot is the record as it is now. It shares memory with the item: encode it
@@ -46,6 +57,9 @@ func Load(r Record, a, b *Side, log *slog.Logger) (*Item, error) {
 	if r.RunsAt != a.Name || r.StandsAt != b.Name || r.RunsAt == r.StandsAt {
 		return nil, homeward.Errorf("load item", homeward.Invalid, "item "+string(r.Machine.Item),
 			"give the two sides that the record names", "it runs at %q and stands by at %q, the sides are %q and %q", r.RunsAt, r.StandsAt, a.Name, b.Name)
+	}
+	if r.Moved == nil {
+		r.Moved = map[string][]string{}
 	}
 	if r.Refs == nil {
 		r.Refs = map[string]homeward.Ref{}

@@ -15,8 +15,8 @@ type Reversal struct {
 	Changed   int64             `json:"changed"`    // bytes of blocks that travelled and are applied, those the machine wrote meanwhile included
 	WireBytes int64             `json:"wire_bytes"` // by the process server, compressed
 	FullReads int64             `json:"full_reads"` // bytes of disk read only to find differences
-	Seconds   float64           `json:"seconds"`
-	Branch    homeward.Point    `json:"branch"` // the standby side's own last state, kept and servable
+	Seconds   float64           `json:"seconds"`    // from the reverse's begin to its first point
+	Branch    homeward.Point    `json:"branch"`     // the standby side's own last state, kept and servable
 }
 
 // BranchName is the name under which a standby side's own last state is kept.
@@ -26,6 +26,15 @@ const BranchName = "lost-writes"
 const branchPin = "branch:" + BranchName
 
 // Reprotect makes the standby side, where the machine used to run, follow the
+// running side, and returns when its first point stands: Reverse, then AwaitReverse.
+func (it *Item) Reprotect(ctx context.Context) (Reversal, error) {
+	if _, err := it.Reverse(ctx); err != nil {
+		return Reversal{}, err
+	}
+	return it.AwaitReverse(ctx)
+}
+
+// Reverse makes the standby side, where the machine used to run, a replica of the
 // running side. What travels is, per disk, the union of
 //
 //	what the standby side wrote after the point (its own map, and the undo set
@@ -35,30 +44,38 @@ const branchPin = "branch:" + BranchName
 // No disk is read whole while maps are trusted; suspect ranges are compared by
 // digest first. Until the first point of the reverse leg stands, the standby side
 // can be rolled back to its own last state, which stays as the branch.
-func (it *Item) Reprotect(ctx context.Context) (Reversal, error) {
-	if err := it.require("reprotect", Committed); err != nil {
-		return Reversal{}, err
+//
+// The old machine is powered off before its disks are taken, and guarded against
+// being powered on. Reverse returns when replication is enabled; the item is then
+// Synchronizing, and AwaitReverse goes on. It answers what will travel, by maps that
+// are final.
+func (it *Item) Reverse(ctx context.Context) (homeward.Estimate, error) {
+	if it.State == Synchronizing && it.List.Op == opReprotect {
+		return it.List.Predicted, nil
 	}
-	var rev Reversal
-	began := time.Now()
-	if _, err := it.begin("reprotect", homeward.Position{}); err != nil {
-		return rev, err
+	if err := it.beginReversal(opReprotect); err != nil {
+		return homeward.Estimate{}, err
 	}
-	err := it.once(ctx, "hand over old side", func(func(homeward.Progress)) (err error) {
-		if it.List.Before, err = it.Running.Agent.Report(ctx, homeward.ItemRequest{Item: it.ID()}); err != nil {
+	err := it.powerOffOld(ctx)
+	if err == nil {
+		err = it.once(ctx, "hand over old side", func(func(homeward.Progress)) (err error) {
+			if it.List.Before, err = it.Running.Agent.Report(ctx, homeward.ItemRequest{Item: it.ID()}); err != nil {
+				return err
+			}
+			it.List.Differ, err = it.differences(ctx)
+			if err == nil {
+				it.List.Predicted = it.List.Differ.estimate(it)
+			}
 			return err
-		}
-		it.List.Differ, err = it.differences(ctx, true)
-		return err
-	})
-	if err != nil {
-		return rev, err
+		})
 	}
-	set := it.List.Differ
-	rev.Estimate = set.estimate(it)
-	// The running side's agent holds the union durably before the old side may
-	// forget its part of it (I-0).
-	err = it.once(ctx, "join maps", func(func(homeward.Progress)) error { return it.mark(ctx, homeward.MarkRequest{Disks: set.known()}) })
+	if err == nil {
+		// The running side's agent holds the union durably before the old side may
+		// forget its part of it (I-0).
+		err = it.once(ctx, "join maps", func(func(homeward.Progress)) error {
+			return it.mark(ctx, homeward.MarkRequest{Disks: it.List.Differ.known()})
+		})
+	}
 	if err == nil {
 		err = it.step(ctx, "turn old side into replica", func(func(homeward.Progress)) error { return it.becomeReplica(ctx) })
 	}
@@ -66,8 +83,39 @@ func (it *Item) Reprotect(ctx context.Context) (Reversal, error) {
 		err = it.step(ctx, "start reverse replication", func(func(homeward.Progress)) error { return it.startReverse(ctx) })
 	}
 	if err == nil {
-		err = it.once(ctx, compareStep, func(tell func(homeward.Progress)) error { return it.completeMaps(ctx, set, tell) })
+		err = it.half()
 	}
+	return it.List.Predicted, err
+}
+
+// beginReversal begins a list that ends with the standby side following.
+func (it *Item) beginReversal(op string) error {
+	if err := it.require(op, Committed); err != nil {
+		return err
+	}
+	it.Took, it.Paused = nil, false
+	_, err := it.begin(op, homeward.Position{})
+	return err
+}
+
+// powerOffOld sees to it that the machine at the standby side is off, and stays so
+// (R45, R46, R148).
+func (it *Item) powerOffOld(ctx context.Context) error {
+	return it.once(ctx, "power off old machine", func(func(homeward.Progress)) error { return it.keepOff(ctx, it.Standby) })
+}
+
+// AwaitReverse returns when the first point of the reverse leg stands: the item is
+// Protected then. What is suspect is compared first. Called again after it ended it
+// answers the same.
+func (it *Item) AwaitReverse(ctx context.Context) (Reversal, error) {
+	if it.State == Protected && it.List.Op == "" && it.Took != nil {
+		return *it.Took, nil
+	}
+	if err := it.mayAwait("await reverse", opReprotect, opRelocate); err != nil {
+		return Reversal{}, err
+	}
+	rev := Reversal{Estimate: it.List.Predicted}
+	err := it.once(ctx, compareStep, func(tell func(homeward.Progress)) error { return it.completeMaps(ctx, it.List.Differ, tell) })
 	if err == nil {
 		err = it.awaitFirstPoint(ctx, "resync")
 	}
@@ -78,10 +126,11 @@ func (it *Item) Reprotect(ctx context.Context) (Reversal, error) {
 		return rev, err
 	}
 	rev.FullReads = it.List.FullReads
-	rev.Seconds = time.Since(began).Seconds()
+	rev.Seconds = time.Since(it.List.Began).Seconds()
 	if err := it.account(ctx, it.List.Before, &rev); err != nil {
 		return rev, err
 	}
+	it.Took = &rev
 	return rev, it.end(Protected)
 }
 
@@ -119,7 +168,7 @@ func (it *Item) becomeReplica(ctx context.Context) error {
 	if err != nil && homeward.KindOf(err) != homeward.NotFound {
 		return err
 	}
-	_, err = it.Standby.Target.Prepare(ctx, homeward.ReplicaRequest{Machine: it.Machine, Disks: it.Standby.Disks,
+	_, err = it.Standby.Target.Prepare(ctx, homeward.ReplicaRequest{Machine: it.Machine, Disks: it.Copies(it.Standby),
 		Generation: it.Generation, Base: it.Base, Branch: BranchName, Bootable: true, From: it.Running.ProcessName, Policy: it.Policy})
 	return err
 }

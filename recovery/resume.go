@@ -2,6 +2,8 @@ package recovery
 
 import (
 	"context"
+	"slices"
+	"time"
 
 	"github.com/homeward-dr/homeward"
 )
@@ -20,8 +22,15 @@ type Unfinished struct {
 	// Differ is what a reprotect found before the old side forgot its part of it.
 	Differ *differences           `json:"differ,omitempty"`
 	Before homeward.CaptureReport `json:"before,omitzero"`
+	// Predicted is what Reverse or Relocate found would travel.
+	Predicted homeward.Estimate `json:"predicted,omitzero"`
 	// FullReads are bytes read to compare suspect ranges.
-	FullReads int64 `json:"full_reads,omitempty"`
+	FullReads int64     `json:"full_reads,omitempty"`
+	Began     time.Time `json:"began,omitzero"`
+	// Disks are those that Relocate has had made, in the machine's order.
+	Disks []string `json:"disks,omitempty"`
+	// WasOn says that the machine ran when Enable shut it down.
+	WasOn bool `json:"was_on,omitempty"`
 }
 
 // begin starts or resumes the list of an operation, and tells the generation it
@@ -39,8 +48,26 @@ func (it *Item) begin(op string, point homeward.Position) (homeward.Generation, 
 	if it.Next.Number <= it.Generation.Number {
 		it.Next = it.Generation.Next()
 	}
-	it.List = Unfinished{Op: op, Point: point, Next: it.Next, Done: map[string]bool{}}
+	it.List = Unfinished{Op: op, Point: point, Next: it.Next, Done: map[string]bool{}, Began: time.Now().UTC()}
 	return it.List.Next, it.save()
+}
+
+// half ends the first half of a list: the second goes on with what it found, in
+// this process or in a later one.
+func (it *Item) half() error {
+	it.State = Synchronizing
+	return it.save()
+}
+
+// mayAwait allows the second half of a list whose first has ended.
+func (it *Item) mayAwait(op string, halves ...string) error {
+	if err := it.require(op, Synchronizing); err != nil {
+		return err
+	}
+	if !slices.Contains(halves, it.List.Op) {
+		return homeward.Errorf(op, homeward.Conflict, "item "+string(it.ID()), "wait for that instead", "it synchronizes after %s", it.List.Op)
+	}
+	return nil
 }
 
 // end closes the list, with the item in a state.

@@ -3,6 +3,7 @@ package recovery
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/homeward-dr/homeward"
@@ -14,21 +15,43 @@ type Step struct {
 	Name     string
 	Began    time.Time
 	Ended    time.Time
-	Progress homeward.Progress
+	Progress homeward.Progress // the part that is done never falls
 	Err      error
+	Optional bool // the list goes on though it failed
 }
 
 // step runs one named step and tells the watcher.
 func (it *Item) step(ctx context.Context, name string, do func(tell func(homeward.Progress)) error) error {
-	s := Step{Name: name, Began: time.Now()}
+	return it.run(ctx, Step{Name: name}, do)
+}
+
+// optional runs a step that the list goes on without.
+func (it *Item) optional(ctx context.Context, name string, do func(tell func(homeward.Progress)) error) error {
+	return it.run(ctx, Step{Name: name, Optional: true}, do)
+}
+
+func (it *Item) run(ctx context.Context, s Step, do func(tell func(homeward.Progress)) error) error {
+	s.Began = time.Now()
 	it.tell(s)
 	err := ctx.Err()
 	if err == nil {
-		err = do(func(p homeward.Progress) { s.Progress = p; it.tell(s) })
+		err = do(func(p homeward.Progress) { s.Progress = onward(s.Progress, p); it.tell(s) })
 	}
 	s.Ended, s.Err = time.Now(), err
 	it.tell(s)
-	return homeward.Wrap(it.superseded(err), name, "item "+string(it.ID()))
+	return homeward.Wrap(it.superseded(err), s.Name, "item "+string(it.ID()))
+}
+
+// onward is what comes after some progress: the part that is done never falls,
+// though a machine that writes, or a step that turns to another part of its work,
+// may say so.
+func onward(before, now homeward.Progress) homeward.Progress {
+	if before.Total <= 0 || now.Total <= 0 {
+		return now
+	}
+	part := min(1, max(float64(before.Done)/float64(before.Total), float64(now.Done)/float64(now.Total)))
+	now.Done = max(now.Done, int64(math.Ceil(part*float64(now.Total))))
+	return now
 }
 
 // superseded says what to do when a role has been told of a generation that this

@@ -8,9 +8,8 @@ import (
 	"github.com/homeward-dr/homeward"
 )
 
-// Hypervisor is the homeward.Site of a Site: its machines are guests. Package
-// recovery calls Create, PowerOn, PowerOff, Attach, Detach and Operation; there is
-// nothing behind the rest of the contract.
+// Hypervisor is the homeward.Site of a Site: its machines are guests, its disks
+// are media. There is nothing behind what package recovery does not call.
 type Hypervisor struct {
 	homeward.Site
 	site *Site
@@ -21,6 +20,9 @@ type Hypervisor struct {
 }
 
 type machine struct {
+	made      homeward.Machine
+	guards    []homeward.Guard
+	forced    bool // on, by Intrude
 	disks     []homeward.Attachment
 	guest     *Guest
 	uris      []string // that timeline is of
@@ -37,7 +39,14 @@ func done(key, native string) (homeward.Operation, error) {
 	return homeward.Operation{ID: key, Key: key, State: homeward.OperationSucceeded, Result: homeward.Ref{Native: native}}, nil
 }
 
-// Create defines a machine.
+func (h *Hypervisor) find(op string, ref homeward.Ref) (*machine, error) {
+	if m := h.machines[ref.Native]; m != nil {
+		return m, nil
+	}
+	return nil, homeward.Errorf(op, homeward.NotFound, "machine "+ref.Native, "list the site's machines", "no such machine")
+}
+
+// Create defines a machine. Keys are not remembered: one that exists is defined anew.
 func (h *Hypervisor) Create(_ context.Context, key string, m homeward.Machine, disks []homeward.Attachment) (homeward.Operation, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -45,15 +54,46 @@ func (h *Hypervisor) Create(_ context.Context, key string, m homeward.Machine, d
 	if h.machines[name] == nil {
 		h.machines[name] = &machine{eager: true}
 	}
+	h.machines[name].made = m
 	h.machines[name].disks = slices.Clone(disks)
 	return done(key, name)
+}
+
+// Delete forgets a machine that is off; its disks stay.
+func (h *Hypervisor) Delete(_ context.Context, key string, ref homeward.Ref) (homeward.Operation, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if m := h.machines[ref.Native]; m != nil && m.guest != nil {
+		return homeward.Operation{}, homeward.Errorf("delete machine", homeward.InUse, ref.Native, "power it off first", "it runs")
+	}
+	delete(h.machines, ref.Native)
+	return done(key, ref.Native)
+}
+
+// Machine describes one. A guest that crashed is off.
+func (h *Hypervisor) Machine(_ context.Context, ref homeward.Ref) (homeward.SiteMachine, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m, err := h.find("describe machine", ref)
+	if err != nil {
+		return homeward.SiteMachine{}, err
+	}
+	power := homeward.PowerOff
+	if m.forced || m.guest != nil && !m.guest.Ended() {
+		power = homeward.PowerOn
+	}
+	return homeward.SiteMachine{Ref: homeward.Ref{Native: ref.Native}, Machine: m.made, Disks: slices.Clone(m.disks),
+		Power: power, Guards: slices.Clone(m.guards)}, nil
 }
 
 // Attach adds a disk; Detach takes one away.
 func (h *Hypervisor) Attach(_ context.Context, key string, ref homeward.Ref, a homeward.Attachment) (homeward.Operation, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	m := h.machines[ref.Native]
+	m, err := h.find("attach disk", ref)
+	if err != nil {
+		return homeward.Operation{}, err
+	}
 	m.disks = append(m.disks, a)
 	slices.SortFunc(m.disks, func(a, b homeward.Attachment) int { return a.Slot - b.Slot })
 	return done(key, ref.Native)
@@ -63,16 +103,25 @@ func (h *Hypervisor) Attach(_ context.Context, key string, ref homeward.Ref, a h
 func (h *Hypervisor) Detach(_ context.Context, key string, ref homeward.Ref, d homeward.DiskID) (homeward.Operation, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	m := h.machines[ref.Native]
+	m, err := h.find("detach disk", ref)
+	if err != nil {
+		return homeward.Operation{}, err
+	}
 	m.disks = slices.DeleteFunc(m.disks, func(a homeward.Attachment) bool { return a.Disk == d })
 	return done(key, ref.Native)
 }
 
-// PowerOn boots a guest, unless one runs on these disks.
+// PowerOn boots a guest, unless one runs on these disks, or a guard keeps it off.
 func (h *Hypervisor) PowerOn(ctx context.Context, key string, ref homeward.Ref) (homeward.Operation, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	m := h.machines[ref.Native]
+	m, err := h.find("power on", ref)
+	if err == nil && len(m.guards) > 0 {
+		err = homeward.Errorf("power on", homeward.InUse, "machine "+ref.Native, "release the guard first", "guarded by %s", m.guards[0].Owner)
+	}
+	if err != nil {
+		return homeward.Operation{}, err
+	}
 	var uris []string
 	for _, d := range m.disks {
 		uris = append(uris, d.Ref)
@@ -121,7 +170,11 @@ func closed() chan struct{} {
 func (h *Hypervisor) PowerOff(ctx context.Context, key string, ref homeward.Ref, how homeward.Stop) (homeward.Operation, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	m := h.machines[ref.Native]
+	m, err := h.find("power off", ref)
+	if err != nil {
+		return homeward.Operation{}, err
+	}
+	m.forced = false
 	if m.guest != nil {
 		if how.Graceful && m.guest.Err() == nil {
 			if err := m.guest.shutDown(ctx); err != nil && m.guest.Err() == nil {
