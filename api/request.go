@@ -1,0 +1,125 @@
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/vault"
+	"github.com/homeward-dr/homeward/wire"
+)
+
+// recorder remembers what was answered.
+type recorder struct {
+	http.ResponseWriter
+	status int
+}
+
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	return r.ResponseWriter.Write(p)
+}
+
+// Unwrap is for http.ResponseController.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+type requestKey struct{}
+
+// ServeHTTP takes a request in: it gets an id, a place among those served at once,
+// a bound on its body and time, and its caller; then its operation answers.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
+	var raw [8]byte
+	_, _ = rand.Read(raw[:]) // never fails: it crashes the program instead
+	id := hex.EncodeToString(raw[:])
+	w.Header().Set(wire.RequestHeader, id)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	out := &recorder{ResponseWriter: w}
+	ctx := context.WithValue(r.Context(), requestKey{}, id)
+	if r.URL.Path != "/v1/events" { // bounded by streams
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.limits.Request)
+		defer cancel()
+	}
+	r = r.WithContext(ctx)
+	caller, err := s.admit(r)
+	r = r.WithContext(vault.WithCaller(ctx, caller))
+	defer func() {
+		s.metrics.request(r, out.status, time.Since(began))
+		s.log.Debug("request", "id", id, "method", r.Method, "path", r.URL.Path, "status", out.status, "caller", caller.Name, "from", r.RemoteAddr, "took", time.Since(began))
+	}()
+	if err != nil {
+		if homeward.KindOf(err) == homeward.Unauthentic {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="homeward"`)
+		}
+		wire.WriteProblem(out, err)
+		return
+	}
+	if r.URL.Path != "/v1/events" {
+		if !s.requests.take() {
+			wire.WriteProblem(out, homeward.Errorf("read request", homeward.Busy, "vault", "try again in a moment", "%d requests are under way", s.limits.Requests))
+			return
+		}
+		defer s.requests.give()
+	}
+	r.Body = http.MaxBytesReader(out, r.Body, maxBody+1) // huma refuses what is longer than maxBody
+	defer s.recovered(ctx, out)
+	s.mux.ServeHTTP(out, r)
+}
+
+// admit finds out who asks. Nobody needs to say so to learn that the server lives,
+// and what it can do.
+func (s *Server) admit(r *http.Request) (vault.Caller, error) {
+	switch r.URL.Path {
+	case "/healthz", "/readyz", "/openapi.json", "/openapi.yaml":
+		return vault.Caller{}, nil
+	case "/metrics":
+		if s.open {
+			return vault.Caller{}, nil
+		}
+	}
+	caller, err := s.caller(r)
+	if err == nil && !caller.Access.Includes(vault.Reader) {
+		err = homeward.Errorf("authenticate", homeward.Forbidden, caller.Name, "use a token of access reader or more", "it may not even read")
+	}
+	return caller, err
+}
+
+// recovered makes an Internal problem of a panic.
+func (s *Server) recovered(ctx context.Context, out *recorder) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		panic(p) // somebody wants the connection closed
+	}
+	err := s.panicked(ctx, p)
+	if out.status != 0 {
+		panic(http.ErrAbortHandler) // a half answer must not look whole
+	}
+	wire.WriteProblem(out, err)
+}
+
+// panicked logs a panic and makes an error of it that tells nobody its text.
+func (s *Server) panicked(ctx context.Context, p any) error {
+	id, _ := ctx.Value(requestKey{}).(string)
+	s.log.Error("panic in a request", "id", id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	return homeward.Errorf("answer request", homeward.Internal, "", "look for request "+id+" in the log of the vault, and report it", "a defect of the vault")
+}
