@@ -54,12 +54,18 @@ func (c *controllers) next(n int) *recovery.Item {
 // one before, until one comes to its end.
 func (c *controllers) run(name string, list func(it *recovery.Item) error) *recovery.Item {
 	c.t.Helper()
+	return c.runLong(name, 2, list)
+}
+
+// runLong is run of a list that writes its record down so often at least.
+func (c *controllers) runLong(name string, saves int, list func(it *recovery.Item) error) *recovery.Item {
+	c.t.Helper()
 	var next homeward.Generation
 	for n := 0; n < 100; n++ {
 		it := c.next(n)
 		err := list(it)
 		if err == nil {
-			if n < 2 {
+			if n < saves {
 				c.t.Fatalf("%s ended after %d saves", name, n)
 			}
 			return it
