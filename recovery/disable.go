@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/homeward-dr/homeward"
 )
@@ -32,9 +33,6 @@ func (it *Item) Disable(ctx context.Context, force bool) ([]Leftover, error) {
 		return nil, err
 	}
 	d := disabling{it: it, force: force}
-	if err := d.try(ctx, "end test failover", it.placeOfTest(), "the test machine and its view", func() error { return it.CleanUpTest(ctx) }); err != nil {
-		return nil, err
-	}
 	begun := it.List
 	if begun.Op == opProtect { // its generation may not be written down as the one in force
 		it.Generation = begun.Next
@@ -47,6 +45,12 @@ func (it *Item) Disable(ctx context.Context, force bool) ([]Leftover, error) {
 	it.State, it.Paused, it.Took = Unprotected, false, nil
 	if err := it.save(); err != nil {
 		return nil, err
+	}
+	if t := it.Test; t != nil {
+		err := d.try(ctx, "end test failover", t.Side, "test machine "+t.Ref.Native+" and its view", func() error { return it.CleanUpTest(ctx) })
+		if err != nil {
+			return d.left, err
+		}
 	}
 	if err := d.letGo(ctx, next); err != nil {
 		return d.left, err
@@ -61,13 +65,6 @@ func (it *Item) Disable(ctx context.Context, force bool) ([]Leftover, error) {
 		d.leave(it.Doomed.Side, "the old machine and its disks "+fmt.Sprint(it.Doomed.Disks), "they may hold writes that nobody else has", "remove them by hand")
 	}
 	return d.left, it.end(Unprotected)
-}
-
-func (it *Item) placeOfTest() string {
-	if it.Test == nil {
-		return it.Standby.Name
-	}
-	return it.Test.Side
 }
 
 // disabling is one call of Disable.
@@ -99,39 +96,49 @@ func (d *disabling) try(ctx context.Context, name, where, what string, do func()
 // can tell, the agent goes on exporting.
 func (d *disabling) letGo(ctx context.Context, next homeward.Generation) error {
 	it := d.it
-	exports, on := true, true // until somebody denies it
-	err := d.try(ctx, "look at machine", it.Running.Name, "the agent's hold on the machine's disks", func() error {
-		report, err := it.Running.Agent.Report(ctx, homeward.ItemRequest{Item: it.ID()})
-		switch {
-		case homeward.KindOf(err) == homeward.NotFound:
-			exports = false
-			return nil
-		case err != nil:
-			return err
+	where, what := it.Running.Name, "the agent's hold on the machine's disks"
+	holds := true // until it is known not to
+	err := d.try(ctx, "look at machine", where, what, func() (err error) {
+		if holds, err = it.holds(ctx); err == nil && holds {
+			err = it.ship(ctx, "")
 		}
-		exports = report.State != homeward.CaptureHandedOff && report.State != ""
-		m, known, err := it.machineAt(ctx, it.Running)
-		if err != nil {
-			return err
-		}
-		on = report.Clients > 0 || known && m.Power != homeward.PowerOff
-		if on && exports {
-			return it.ship(ctx, "")
-		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	if exports && on {
+	if holds {
 		it.Attached = true
-		d.leave(it.Running.Name, "the agent still exports the machine's disks, and ships nothing", "the machine runs on them",
+		d.leave(where, "the agent still exports the machine's disks, and ships nothing", "the machine runs on them",
 			"shut the machine down, then disable it once more")
 		return it.save()
 	}
-	return d.try(ctx, "give the machine its own disks", it.Running.Name, "the agent's hold on the machine's disks", func() error {
-		return it.ownDisks(ctx, next)
+	return d.try(ctx, "give the machine its own disks", where, what, func() error { return it.ownDisks(ctx, next) })
+}
+
+// holds reports whether the running side's agent serves disks to a machine that may
+// be on. One that its site says is off may still look connected for a moment.
+func (it *Item) holds(ctx context.Context) (holds bool, err error) {
+	m, known, err := it.machineAt(ctx, it.Running)
+	if err != nil {
+		return true, err
+	}
+	deadline := time.Now().Add(hangUp)
+	err = poll(ctx, func() (bool, error) {
+		report, err := it.Running.Agent.Report(ctx, homeward.ItemRequest{Item: it.ID()})
+		switch {
+		case homeward.KindOf(err) == homeward.NotFound:
+			holds = false
+			return true, nil
+		case err != nil:
+			return true, err
+		}
+		serves := report.State == homeward.CaptureRunning || report.State == homeward.CaptureHeld
+		off := !known || m.Power == homeward.PowerOff
+		holds = serves && (!off || report.Clients > 0)
+		return !holds || !off || time.Now().After(deadline), nil
 	})
+	return holds || err != nil, err
 }
 
 // ownDisks gives a machine that is off the copies of its side, from the agent and
