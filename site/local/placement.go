@@ -9,8 +9,9 @@ import (
 	"github.com/homeward-dr/homeward"
 )
 
-// Options describes what an operator chooses to put a machine here: the
-// datastore (R40: a value is demanded, and ignored where the disks exist).
+// Options describes what an operator chooses to put a machine here: the datastore
+// (R40: a value is demanded, and ignored where the disks exist), and the network of
+// a test failover, for which only isolated ones are eligible.
 func (s *Site) Options(_ context.Context, _ homeward.Direction, m homeward.Machine) ([]homeward.Field, error) {
 	need := int64(0)
 	for _, d := range m.Disks {
@@ -27,5 +28,17 @@ func (s *Site) Options(_ context.Context, _ homeward.Direction, m homeward.Machi
 		}
 		field.Options = append(field.Options, o)
 	}
-	return []homeward.Field{field}, nil
+	return []homeward.Field{field, s.networks()}, nil
+}
+
+func (s *Site) networks() homeward.Field {
+	field := homeward.Field{Name: "network", Label: "Network of a test failover"}
+	for _, n := range s.cfg.Networks {
+		o := homeward.Option{Value: n.Name, Label: n.Name, Eligible: n.Isolated}
+		if !n.Isolated {
+			o.Why = "it is production's: a test machine would answer under the machine's name"
+		}
+		field.Options = append(field.Options, o)
+	}
+	return field
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,8 +28,9 @@ const (
 // Config describes the site.
 type Config struct {
 	Name       string
-	Dir        string   // state: machines, operations, consoles
-	Datastores []string // directories that hold disks; the first is the default
+	Dir        string    // state: machines, operations, consoles
+	Datastores []string  // directories that hold disks; the first is the default
+	Networks   []Network // empty: "production", and "isolated", which is
 	Guest      Guest
 	QEMU       string // path of qemu-system-x86_64; empty: from PATH
 	Kernel     string // direct kernel boot with Initrd; empty: boot from the disk
@@ -39,6 +41,13 @@ type Config struct {
 	Tied bool
 	Log  *slog.Logger
 	Now  func() time.Time
+}
+
+// Network is one that a machine's cards can be put on. Guests have no network here:
+// it is what their manifests say.
+type Network struct {
+	Name     string
+	Isolated bool // no machine of production is on it, so a test machine may be
 }
 
 // Site implements homeward.Site. Safe for concurrent use.
@@ -65,6 +74,14 @@ func Open(cfg Config) (*Site, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if len(cfg.Networks) == 0 {
+		cfg.Networks = []Network{{Name: "production"}, {Name: "isolated", Isolated: true}}
+	}
+	for i, n := range cfg.Networks {
+		if n.Name == "" || slices.ContainsFunc(cfg.Networks[:i], func(o Network) bool { return o.Name == n.Name }) {
+			return nil, homeward.Errorf("open site", homeward.Invalid, "networks", "give each network its own name", "%q", n.Name)
+		}
 	}
 	s := &Site{cfg: cfg, fsys: durable.OS(), machines: map[string]*machine{}, running: map[string]homeward.Operation{}}
 	for _, dir := range append([]string{s.dir("machines"), s.dir("operations"), s.dir("run")}, cfg.Datastores...) {
