@@ -85,6 +85,10 @@ type ReplicaRequest struct {
 	Policy Policy `json:"policy"`
 	// SpaceReserve is kept free on the retention volume, in bytes; 0: 64 MiB.
 	SpaceReserve int64 `json:"space_reserve,omitempty"`
+	// Retention is the volume the item's points are kept on: the path of one that the
+	// node's health lists; empty: where they are, or the node's default one. It is
+	// chosen by the first Prepare and does not change before Forget.
+	Retention string `json:"retention,omitempty"`
 }
 
 // ReplicaState is where a master target stands with an item.
@@ -106,8 +110,9 @@ type ReplicaReport struct {
 	Applied        Position     `json:"applied"`
 	Points         int          `json:"points"`
 	NewestPoint    Point        `json:"newest_point,omitzero"`
-	RetentionBytes int64        `json:"retention_bytes"` // used by this item
-	VolumeFree     int64        `json:"volume_free"`     // of the retention volume
+	Retention      string       `json:"retention,omitempty"` // path of the volume that holds its points
+	RetentionBytes int64        `json:"retention_bytes"`     // used by this item
+	VolumeFree     int64        `json:"volume_free"`         // of the retention volume
 	Views          []View       `json:"views,omitempty"`
 	Progress       Progress     `json:"progress"`        // of Promote
 	AppliedBytes   int64        `json:"applied_bytes"`   // of blocks applied since Prepare, zero ones included

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/homeward-dr/homeward"
@@ -21,7 +22,8 @@ type Exporter interface {
 
 // Config is what a Target needs. Dir, Openers, NBD and URI must be given.
 type Config struct {
-	Dir     string                     // the retention volume; one Target at a time
+	Dir     string                     // what the target keeps; one Target at a time
+	Name    string                     // of the target, on volumes it shares; default "master-target"
 	FS      durable.FS                 // default: the operating system's
 	Openers block.Openers              // how references of replica disks are opened
 	NBD     Exporter                   // serves views
@@ -32,8 +34,14 @@ type Config struct {
 	// Patience is how long a delta waits, its body unread, for the one it follows;
 	// default 10 s.
 	Patience time.Duration
-	// Free tells the free bytes of the retention volume; default: its file system's.
-	Free func() (int64, error)
+	// Retention are volumes on which items may keep their points (clean absolute
+	// paths); the first is for those whose Prepare names none. Empty: that is Dir.
+	Retention []string
+	// Mounted reports whether a file system is mounted at path: then a Prepare may
+	// name it though it is not in Retention. Default: asks the kernel.
+	Mounted func(path string) bool
+	// Free tells the free bytes of a volume; default: its file system's.
+	Free func(volume string) (int64, error)
 	// ThinEvery is how often retention is enforced; default 30 s; negative: only
 	// when space is short and when Thin is called.
 	ThinEvery time.Duration
@@ -53,6 +61,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.Dir == "":
 		return missing("Dir", "name the directory of the retention volume")
+	case slices.ContainsFunc(c.Retention, func(path string) bool { return !filepath.IsAbs(path) || filepath.Clean(path) != path }):
+		return homeward.Errorf("open master target", homeward.Invalid, "Retention", "give clean absolute paths", "%q", c.Retention)
 	case len(c.Openers) == 0:
 		return missing("Openers", "give at least one opener of disks")
 	case c.NBD == nil:
@@ -72,7 +82,13 @@ func (c Config) withDefaults() Config {
 	}
 	c.ApplyBytes = max(c.ApplyBytes, homeward.MaxDelta)
 	if c.Free == nil {
-		c.Free = func() (int64, error) { return freeBytes(c.Dir) }
+		c.Free = freeBytes
+	}
+	if c.Name == "" {
+		c.Name = defaultTarget
+	}
+	if c.Mounted == nil {
+		c.Mounted = mounted
 	}
 	if c.Patience == 0 {
 		c.Patience = 10 * time.Second
@@ -95,12 +111,11 @@ func (c Config) withDefaults() Config {
 // env is what all items of a target share.
 type env struct {
 	Config
-	files *history.Files
-	slabs slabs
-	work  *background
-	trees *treeCache
+	files   *history.Files
+	slabs   slabs
+	work    *background
+	trees   *treeCache
+	volumes *volumes
 }
 
 func (e *env) now() time.Time { return e.Now().UTC() }
-
-func (e *env) itemDir(id homeward.ItemID) string { return filepath.Join(e.Dir, string(id)) }

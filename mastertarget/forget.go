@@ -33,7 +33,8 @@ func (it preparer) forget(ctx context.Context, g homeward.Generation) error {
 	return homeward.Wrap(it.wipe(), op, it.subject())
 }
 
-// wipe removes everything of an item that has no record, but for its fence.
+// wipe removes everything of an item that has no record, but for its fence and the
+// note where it is.
 func (it preparer) wipe() error {
 	entries, err := it.FS.ReadDir(it.dir)
 	for _, e := range entries {
@@ -41,7 +42,7 @@ func (it preparer) wipe() error {
 		case err != nil:
 		case e.IsDir():
 			err = removeDir(it.FS, it.path(e.Name()))
-		case e.Name() != "fence":
+		case e.Name() != "fence" && e.Name() != volumeFile:
 			err = durable.Remove(it.FS, it.path(e.Name()))
 		}
 	}

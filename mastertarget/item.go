@@ -13,8 +13,9 @@ import (
 // item is one replicated item at this master target.
 type item struct {
 	*env
-	id    homeward.ItemID
-	dir   string
+	id homeward.ItemID
+	place
+	away  error // its volume is not there: nothing but the fence is usable; never changes
 	fence *fence
 	pins  *pins
 
@@ -39,11 +40,12 @@ type item struct {
 	promo   *promotion
 	moved   progress           // of a roll-back
 	hasten  context.CancelFunc // ends the merge that is running
+	left    bool               // another item has taken its place, on another volume
 }
 
-func newItem(e *env, id homeward.ItemID) *item {
+func newItem(e *env, id homeward.ItemID, at place) *item {
 	return &item{
-		env: e, id: id, dir: e.itemDir(id),
+		env: e, id: id, place: at, pins: &pins{},
 		turn: make(chan struct{}, 1), changed: make(chan struct{}),
 		views: map[string]*view{}, alarms: map[string]time.Time{},
 	}
@@ -51,12 +53,24 @@ func newItem(e *env, id homeward.ItemID) *item {
 
 func (it *item) path(name string) string { return filepath.Join(it.dir, name) }
 
+// isAway tells that the item's volume is not there, so that nothing of it can be read.
+func (it *item) isAway() bool { return it.away != nil }
+
+// free is the free bytes of the item's volume.
+func (it *item) free() (int64, error) { return it.Free(it.on) }
+
 func (it *item) subject() string { return "item " + string(it.id) }
 
 // take waits for the turn; give must follow.
 func (it *item) take(ctx context.Context, op string) error {
 	select {
 	case it.turn <- struct{}{}:
+		it.mu.Lock()
+		defer it.mu.Unlock()
+		if it.left {
+			it.give()
+			return errMoved(op, it.id)
+		}
 		return nil
 	case <-ctx.Done():
 		return homeward.Errorf(op, homeward.KindOf(ctx.Err()), it.subject(), "try again",

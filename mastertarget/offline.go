@@ -39,7 +39,7 @@ func holdsItems(c Config) (bool, error) {
 		if !e.IsDir() || homeward.ItemID(e.Name()).Validate() != nil {
 			continue
 		}
-		for _, record := range []string{"fence", "item", "position"} {
+		for _, record := range []string{"fence", volumeFile, "item", "position"} {
 			info, err := c.FS.Stat(filepath.Join(c.Dir, e.Name(), record))
 			if err == nil && info.Mode().IsRegular() {
 				return true, nil

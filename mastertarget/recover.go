@@ -14,10 +14,19 @@ import (
 )
 
 // loadItem reads an item from the retention volume and finishes what a crash cut
-// off. What is wrong with the item becomes its fault: it is listed all the same.
-func loadItem(ctx context.Context, e *env, id homeward.ItemID) *item {
-	it := newItem(e, id)
-	err := recoverer{it}.loadRecords()
+// off. What is wrong with the item becomes its fault: it is listed all the same. An
+// item that takes the place of another one shares its fence, which callers may hold.
+func loadItem(ctx context.Context, e *env, id homeward.ItemID, f *fence) *item {
+	at, err := e.placeOf(id)
+	it := newItem(e, id, at)
+	it.fence = f
+	if err != nil {
+		it.away = err
+	}
+	err = errors.Join(recoverer{it}.loadFence(), err)
+	if err == nil {
+		err = recoverer{it}.loadRecords()
+	}
 	if err == nil && it.rec.State != "" {
 		err = it.reopen(ctx)
 	}
@@ -30,13 +39,21 @@ func loadItem(ctx context.Context, e *env, id homeward.ItemID) *item {
 // recoverer opens an item and finishes what a crash cut off.
 type recoverer struct{ *item }
 
-// loadRecords reads fence, pins and record; a file that is absent was never written.
-func (it recoverer) loadRecords() error {
-	fenceErr := durable.SweepTemps(it.FS, it.dir)
-	var err error
-	if it.fence, err = openFence(it.FS, it.path("fence"), it.id); err != nil {
-		fenceErr = errors.Join(fenceErr, err)
+// loadFence reads the generation in force, which is in the target's own directory
+// whatever volume the item is on.
+func (it recoverer) loadFence() error {
+	if it.fence != nil {
+		return nil
 	}
+	err := durable.SweepTemps(it.FS, it.home(it.id, ""))
+	var fenceErr error
+	it.fence, fenceErr = openFence(it.FS, it.home(it.id, "fence"), it.id)
+	return errors.Join(err, fenceErr)
+}
+
+// loadRecords reads pins and record; a file that is absent was never written.
+func (it recoverer) loadRecords() (err error) {
+	sweepErr := durable.SweepTemps(it.FS, it.dir)
 	it.pins, err = openPins(it.FS, it.path("pins"))
 	if err == nil {
 		err = durable.ReadJSON(it.FS, it.path("item"), &it.rec)
@@ -44,7 +61,7 @@ func (it recoverer) loadRecords() error {
 			err = nil
 		}
 	}
-	return errors.Join(fenceErr, err)
+	return errors.Join(sweepErr, err)
 }
 
 // reopen opens the replica anew and brings it to what its records say. The

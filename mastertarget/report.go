@@ -18,16 +18,19 @@ func (it reporter) report() (homeward.ReplicaReport, error) {
 		return homeward.ReplicaReport{}, it.unknown("report")
 	}
 	r := homeward.ReplicaReport{
-		Item: it.id, Generation: it.fence.generation(), State: st.State,
+		Item: it.id, Generation: it.fence.generation(), State: st.State, Retention: it.on,
 		Applied: st.tip.Position, AppliedBytes: st.tip.AppliedBytes,
 	}
 	r.Fault, r.Remedy = fault(st)
+	if it.isAway() {
+		return r, nil
+	}
 	points := it.points()
 	if r.Points = len(points); r.Points > 0 {
 		r.NewestPoint = points[r.Points-1].Point
 	}
 	var err error
-	if r.VolumeFree, err = it.Free(); err != nil {
+	if r.VolumeFree, err = it.free(); err != nil {
 		r.Alarms = append(r.Alarms, it.alarm("volume-unknown", err.Error(), homeward.RemedyOf(err)))
 	}
 	if err == nil && st.State != "" && r.VolumeFree < 2*st.reserve() {

@@ -224,6 +224,8 @@ type rig struct {
 	free   int64
 	thin   time.Duration
 	boot   string
+	vols   []string
+	gone   string // a directory that is not there: a volume that is not mounted
 	ragged bool   // disks tell their extents
 	onRead func() // called once, by the next read of a replica's disk; for tests of one thing at a time
 
@@ -281,9 +283,9 @@ func (r *rig) openDisk(_ context.Context, ref string, m block.Mode) (block.Disk,
 
 func (r *rig) config() mastertarget.Config {
 	return mastertarget.Config{
-		Dir: "/vol", FS: plugFS{r.fs, r.power}, Openers: block.Openers{"mem": r.openDisk},
+		Dir: "/vol", Retention: r.vols, FS: absentFS{plugFS{r.fs, r.power}, r}, Openers: block.Openers{"mem": r.openDisk},
 		NBD: r.nbd, URI: func(name string) string { return name },
-		Free:      func() (int64, error) { return r.free, nil },
+		Free:      func(string) (int64, error) { return r.free, nil },
 		Now:       r.now,
 		ThinEvery: r.thin,
 		Boot:      r.boot,

@@ -44,7 +44,7 @@ type room struct{ *item }
 
 // makeRoom sees to it that an undo of some bytes fits beside the reserve.
 func (it room) makeRoom(ctx context.Context, bytes int64) error {
-	free, err := it.Free()
+	free, err := it.free()
 	if err != nil {
 		return err
 	}
@@ -52,10 +52,10 @@ func (it room) makeRoom(ctx context.Context, bytes int64) error {
 	if missing <= 0 || it.prune(ctx, missing) >= missing {
 		return nil
 	}
-	if free, err = it.Free(); err != nil || free >= bytes+slack+it.state().reserve() {
+	if free, err = it.free(); err != nil || free >= bytes+slack+it.state().reserve() {
 		return err
 	}
-	return it.noRoom(homeward.Errorf("keep undo", homeward.NoSpace, it.Dir, "",
+	return it.noRoom(homeward.Errorf("keep undo", homeward.NoSpace, it.on, "",
 		"%d bytes are free, %d are needed and %d are the reserve", free, bytes+slack, it.state().reserve()))
 }
 

@@ -53,7 +53,7 @@ func open(ctx context.Context, c Config, idle bool) (*Target, error) {
 	}
 	t := &Target{lock: lock, items: map[homeward.ItemID]*item{}, env: &env{
 		Config: c, files: history.NewFiles(c.FS), slabs: newSlabs(c.ApplyBytes),
-		work: newBackground(ctx, idle), trees: &treeCache{},
+		work: newBackground(ctx, idle), trees: &treeCache{}, volumes: newVolumes(c.FS),
 	}}
 	entries, err := c.FS.ReadDir(c.Dir)
 	if err != nil {
@@ -61,13 +61,14 @@ func open(ctx context.Context, c Config, idle bool) (*Target, error) {
 	}
 	for _, e := range entries {
 		if id := homeward.ItemID(e.Name()); e.IsDir() && id.Validate() == nil {
-			it := loadItem(ctx, t.env, id)
+			it := loadItem(ctx, t.env, id, nil)
 			if it.fault != nil {
 				c.Log.Error("item not open", "item", id, "err", it.fault)
 			}
 			t.items[id] = it
 		}
 	}
+	t.adopt(ctx)
 	if c.ThinEvery > 0 {
 		t.env.work.start(func(ctx context.Context) { keepThinning(ctx, t) })
 	}
@@ -90,7 +91,7 @@ func (t *Target) Close(ctx context.Context) error {
 		it.give()
 	}
 	t.env.files.Close()
-	return errors.Join(append(errs, t.lock.Unlock())...)
+	return errors.Join(append(errs, t.env.volumes.close(), t.lock.Unlock())...)
 }
 
 func errClosed() error {
@@ -113,23 +114,41 @@ func (t *Target) list() []*item {
 	return slices.SortedFunc(maps.Values(t.items), func(a, b *item) int { return strings.Compare(string(a.id), string(b.id)) })
 }
 
-// item finds an item; with make it is entered if it is not known yet.
+// item finds an item that can be used; with make it is entered if it is not known
+// yet. One whose volume is not there is that fault.
 func (t *Target) item(op string, id homeward.ItemID, make bool) (*item, error) {
+	it, err := t.known(op, id, make)
+	if err == nil && it.away != nil {
+		return nil, homeward.Wrap(it.away, op, "item "+string(id))
+	}
+	return it, err
+}
+
+// known finds an item, also one whose volume is not there; if it has come back, the
+// item is opened now.
+func (t *Target) known(op string, id homeward.ItemID, make bool) (*item, error) {
 	if err := id.Validate(); err != nil {
 		return nil, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if it := t.items[id]; it != nil {
-		return it, nil
+		if it.away == nil {
+			return it, nil
+		}
+		if _, err := t.env.placeOf(id); err != nil {
+			return it, nil
+		}
+		t.items[id] = loadItem(t.env.work.ctx, t.env, id, it.fence)
+		return t.items[id], nil
 	}
 	if !make {
 		return nil, homeward.Errorf(op, homeward.NotFound, "item "+string(id), "prepare it first", "no such item here")
 	}
-	if err := t.env.FS.MkdirAll(t.env.itemDir(id), 0o700); err != nil {
+	if err := t.env.FS.MkdirAll(t.env.home(id, ""), 0o700); err != nil {
 		return nil, homeward.Wrap(err, op, "item "+string(id))
 	}
-	it := loadItem(t.env.work.ctx, t.env, id)
+	it := loadItem(t.env.work.ctx, t.env, id, nil)
 	if it.fault != nil {
 		return nil, it.fault
 	}
@@ -152,7 +171,7 @@ func (t *Target) Put(ctx context.Context, id homeward.ItemID, body io.Reader) (h
 
 // Standing implements homeward.Sink.
 func (t *Target) Standing(ctx context.Context, req homeward.StandingRequest) (homeward.Standing, error) {
-	it, err := t.item("standing", req.Item, false)
+	it, err := t.known("standing", req.Item, false)
 	if err != nil {
 		return homeward.Standing{}, err
 	}
@@ -182,7 +201,7 @@ func (t *Target) Prepare(ctx context.Context, req homeward.ReplicaRequest) (home
 	case req.SpaceReserve < 0:
 		return bad("space_reserve", "give 0 or more bytes", "%d", req.SpaceReserve)
 	}
-	it, err := t.item(op, req.Machine.Item, true)
+	it, err := t.placed(ctx, op, req.Machine.Item, req.Retention)
 	if err != nil {
 		return homeward.ReplicaReport{}, err
 	}
@@ -194,16 +213,17 @@ func (t *Target) Prepare(ctx context.Context, req homeward.ReplicaRequest) (home
 
 // Report implements homeward.Replica.
 func (t *Target) Report(_ context.Context, req homeward.ItemRequest) (homeward.ReplicaReport, error) {
-	it, err := t.item("report", req.Item, false)
+	it, err := t.known("report", req.Item, false)
 	if err != nil {
 		return homeward.ReplicaReport{}, err
 	}
 	return reporter{it}.report()
 }
 
-// SetGeneration implements homeward.Fencer. The item need not be prepared here.
+// SetGeneration implements homeward.Fencer. The item need not be prepared here, nor
+// its volume be mounted.
 func (t *Target) SetGeneration(_ context.Context, req homeward.GenerationRequest) (homeward.Done, error) {
-	it, err := t.item("set generation", req.Item, true)
+	it, err := t.known("set generation", req.Item, true)
 	if err != nil {
 		return homeward.Done{}, err
 	}

@@ -124,6 +124,6 @@ func (it thinner) roomToMerge(inputs []*history.Segment, st state) bool {
 	for _, s := range inputs {
 		need += s.Bytes
 	}
-	free, err := it.Free()
+	free, err := it.free()
 	return err == nil && free-need >= st.reserve()/2
 }

@@ -167,7 +167,7 @@ func (s *Site) openTarget(p *Process) (instance[homeward.MasterTarget], error) {
 	t, err := mastertarget.Open(ctx, mastertarget.Config{
 		Dir: "/retention", FS: s.processFS(targetRole, p), Openers: s.openers(p), NBD: server,
 		URI:  func(export string) string { return nbd.URI{Network: "unix", Address: socket, Export: export}.String() },
-		Free: func() (int64, error) { return 1 << 40, nil }, ThinEvery: 100 * time.Millisecond, Boot: boot, Patience: time.Second, Log: s.world.log(p.name),
+		Free: func(string) (int64, error) { return 1 << 40, nil }, ThinEvery: 100 * time.Millisecond, Boot: boot, Patience: time.Second, Log: s.world.log(p.name),
 	})
 	if err != nil {
 		cancel()
