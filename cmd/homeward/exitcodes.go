@@ -33,6 +33,35 @@ var meanings = map[homeward.Kind]string{
 	homeward.Internal:    "a defect of Homeward: report it",
 }
 
+// Exit codes of commands that ended well themselves, but have bad news.
+const (
+	exitJobFailed    = 20
+	exitJobPaused    = 21
+	exitJobCancelled = 22
+	exitNotReady     = 23
+)
+
+// news says what these codes mean.
+var news = []struct {
+	code    int
+	name    string
+	meaning string
+}{
+	{exitJobFailed, "job failed", "the job that was waited for failed; its error is told"},
+	{exitJobPaused, "job suspended", "the job waits for a person: retry, skip or abort it"},
+	{exitJobCancelled, "job cancelled", "the job that was waited for was cancelled"},
+	{exitNotReady, "not ready", "'homeward readiness': something stands in the way"},
+}
+
+// exitError is an error with an exit code that is not its kind's.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
 // exitCodes is a help topic: a command that does nothing.
 func exitCodes() *cobra.Command {
 	var b strings.Builder
@@ -46,6 +75,10 @@ func exitCodes() *cobra.Command {
 	})
 	for _, kind := range kinds {
 		fmt.Fprintf(&b, "  %2d  %-13s %s\n", homeward.Table[kind].Exit, kind, meanings[kind])
+	}
+	b.WriteString("\nand, where it waited or asked for something that went otherwise, with:\n\n")
+	for _, n := range news {
+		fmt.Fprintf(&b, "  %2d  %-13s %s\n", n.code, n.name, n.meaning)
 	}
 	b.WriteString("\nThe word is the \"kind\" of the error with --json, and of problem documents over HTTP.")
 	return &cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: b.String()}

@@ -3,7 +3,11 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"text/tabwriter"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
 )
 
 func (c *command) printJSON(v any) error {
@@ -19,8 +23,12 @@ func (c *command) printEither(v any, rows [][]any) error {
 	return c.table(rows)
 }
 
-// table prints rows in columns, the first of them the heading.
+// table prints rows in columns, the first of them the heading: with lines on a
+// terminal, plain elsewhere.
 func (c *command) table(rows [][]any) error {
+	if c.tty.out {
+		return c.prettyTable(rows)
+	}
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
 		for i, cell := range row {
@@ -34,4 +42,45 @@ func (c *command) table(rows [][]any) error {
 		}
 	}
 	return w.Flush()
+}
+
+func (c *command) prettyTable(rows [][]any) error {
+	t := table.NewWriter()
+	t.SetStyle(table.StyleLight)
+	t.Style().Format.Header = text.FormatDefault
+	for i, row := range rows {
+		if i == 0 {
+			t.AppendHeader(row)
+		} else {
+			t.AppendRow(row)
+		}
+	}
+	_, err := fmt.Fprintln(c.out, t.Render())
+	return err
+}
+
+// details prints names and values of one thing; those without a value are left out.
+func (c *command) details(pairs ...any) error {
+	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		value := strings.TrimSpace(fmt.Sprint(pairs[i+1]))
+		if value == "" {
+			continue
+		}
+		if _, err := fmt.Fprintf(w, "%v:\t%s\n", pairs[i], value); err != nil {
+			return err
+		}
+	}
+	return w.Flush()
+}
+
+// section prints a table below a title, if it has rows beside its heading.
+func (c *command) section(title string, rows [][]any) error {
+	if len(rows) < 2 {
+		return nil
+	}
+	if _, err := fmt.Fprintf(c.out, "\n%s\n", title); err != nil {
+		return err
+	}
+	return c.table(rows)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -25,6 +26,8 @@ type streams struct {
 // command is what every command has: the streams and the flags common to all.
 type command struct {
 	streams
+	tty      terminals
+	connect  connector
 	json     bool
 	logLevel slog.Level
 }
@@ -32,17 +35,25 @@ type command struct {
 // run is the program: it runs the command that args name and returns the exit
 // code. An error is printed here, once.
 func run(ctx context.Context, args []string, s streams) int {
-	c := &command{streams: s}
+	c := &command{streams: s, tty: terminalsOf(s), connect: overHTTPS}
+	return c.run(ctx, args)
+}
+
+func (c *command) run(ctx context.Context, args []string) int {
 	root := c.root()
 	root.SetArgs(args)
-	root.SetIn(s.in)
-	root.SetOut(s.out)
-	root.SetErr(s.err)
+	root.SetIn(c.in)
+	root.SetOut(c.out)
+	root.SetErr(c.err)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
 	}
 	c.printError(err)
+	var exit *exitError
+	if errors.As(err, &exit) {
+		return exit.code
+	}
 	outcome, known := homeward.Table[homeward.KindOf(err)]
 	if !known {
 		outcome = homeward.Table[homeward.Internal]
@@ -53,12 +64,11 @@ func run(ctx context.Context, args []string, s streams) int {
 func (c *command) root() *cobra.Command {
 	var version bool
 	root := &cobra.Command{
-		Use:               "homeward",
-		Short:             "Disaster recovery that also knows the way home",
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
-		Args:              arguments(0),
+		Use:           "homeward",
+		Short:         "Disaster recovery that also knows the way home",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if version {
 				return c.printVersion()
@@ -76,6 +86,7 @@ func (c *command) root() *cobra.Command {
 		c.agent(), c.processServer(), c.masterTarget(),
 		c.delta(), c.pki(), c.demo(), c.workload(), c.version(), exitCodes(),
 	)
+	root.AddCommand(c.operatorCommands()...)
 	root.SetHelpCommand(help(root))
 	return root
 }

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/durable"
+	"github.com/homeward-dr/homeward/vault"
+)
+
+var items = resource[vault.Item]{
+	noun: "item", events: []string{"item", "job"}, filters: []string{"site", "state"}, list: vault.Vault.Items,
+	get: func(v vault.Vault, ctx context.Context, id string) (vault.Item, error) {
+		return v.Item(ctx, homeward.ItemID(id))
+	},
+	key:     func(i vault.Item) string { return string(i.ID) },
+	heading: []any{"ITEM", "STATE", "RUNS AT", "DIRECTION", "RPO", "POINTS", "LAG", "JOB", "FAILBACK"},
+	row: func(i vault.Item) []any {
+		return []any{i.ID, itemState(i), i.ActiveSite, i.Direction.From + " > " + i.Direction.To, rpo(i.Replication.RPO), i.Replication.Points,
+			size(i.Replication.LagBytes), i.Job, score(i.Score)}
+	},
+	show: showItem,
+}
+
+func itemState(i vault.Item) string {
+	s := string(i.State)
+	if i.Replication.Paused {
+		s += ", paused"
+	}
+	if i.Test.State != "" && i.Test.State != vault.TestNone {
+		s += ", test " + string(i.Test.State)
+	}
+	return s
+}
+
+func showItem(r *remote, i vault.Item) error {
+	rep := i.Replication
+	if err := r.details("item", i.ID, "machine", i.Machine, "state", itemState(i), "runs at", i.ActiveSite,
+		"direction", i.Direction.From+" > "+i.Direction.To, "policy", i.Policy, "phase", rep.Phase, "progress", progress(rep.Progress),
+		"rpo", rpo(rep.RPO), "points", rep.Points, "newest point", when(rep.Newest), "not yet applied", size(rep.LagBytes), "spooled", size(rep.SpoolBytes),
+		"retention", size(rep.Retention), "priority", rep.Priority, "as of", when(rep.As), "why", rep.Why, "running job", i.Job,
+		"test machine", i.Test.Machine, "test ends", when(i.Test.Expires), "last test that worked", when(i.Test.Succeeded),
+		"failback", score(i.Score), "proof", i.Proof, "revision", i.Revision); err != nil {
+		return err
+	}
+	legs := [][]any{{"LEG", "PROCESS SERVER", "MASTER TARGET", "POLICY"}}
+	for _, l := range i.Legs {
+		legs = append(legs, []any{l.Direction.From + " > " + l.Direction.To, l.ProcessServer, l.MasterTarget, l.Policy})
+	}
+	if err := r.section("Legs", legs); err != nil {
+		return err
+	}
+	if err := r.section("Health", findingRows(i.Health, false)); err != nil {
+		return err
+	}
+	if err := r.line("\npossible now: %s", words(i.Allowed)); err != nil {
+		return err
+	}
+	refused := [][]any{{"ACTION", "WHY NOT", "WHAT TO DO", "RULE"}}
+	for _, x := range i.Refused {
+		refused = append(refused, []any{x.Action, x.Why, x.Remedy, x.Rule})
+	}
+	return r.section("Not possible now", refused)
+}
+
+func itemCommands(r *remote) *cobra.Command {
+	g := group("item", "Protected machines: the round trip",
+		items.listCommand(r, "List the protected machines"), items.showCommand(r, "ITEM", "Show an item: state, what is possible, why the rest is not"),
+		itemProtect(r))
+	for _, a := range itemActions() {
+		g.AddCommand(a.command(r))
+	}
+	g.AddCommand(itemTune(r, "pause", "Pause replication; changes are still tracked", true), itemTune(r, "resume", "Resume replication", false),
+		itemPriority(r), itemPlacement(r), itemProve(r), itemProof(r), itemReassociate(r))
+	return g
+}
+
+func itemTune(r *remote, use, short string, paused bool) *cobra.Command {
+	return items.completed(r, r.verb(use+" ITEM", short, 1, func(ctx context.Context, v vault.Vault, args []string) error {
+		i, err := v.Tune(ctx, homeward.ItemID(args[0]), vault.TuneRequest{Paused: &paused})
+		if err != nil {
+			return err
+		}
+		return r.print(i, "%s: %s", i.ID, itemState(i))
+	}))
+}
+
+func itemPriority(r *remote) *cobra.Command {
+	return items.completed(r, r.verb("priority ITEM N", "Set who goes first where bandwidth is short: 0 first, 9 last", 2, func(ctx context.Context, v vault.Vault, args []string) error {
+		n, err := strconv.Atoi(args[1])
+		if err != nil {
+			return homeward.Errorf("set priority", homeward.Invalid, "N", "give a number from 0 to 9", "%q", args[1])
+		}
+		i, err := v.Tune(ctx, homeward.ItemID(args[0]), vault.TuneRequest{Priority: &n})
+		if err != nil {
+			return err
+		}
+		return r.print(i, "%s now has priority %d", i.ID, i.Replication.Priority)
+	}))
+}
+
+func itemPlacement(r *remote) *cobra.Command {
+	return items.completed(r, r.verb("placement ITEM", "Show which inputs the next reprotect takes, and which values are eligible", 1, func(ctx context.Context, v vault.Vault, args []string) error {
+		p, err := v.Placement(ctx, vault.PlacementRequest{Item: homeward.ItemID(args[0])})
+		if err != nil {
+			return err
+		}
+		rows := [][]any{{"INPUT", "VALUE", "ELIGIBLE", "WHY NOT"}}
+		for _, f := range p.Fields {
+			label := f.Name
+			if f.Demand {
+				label += " (demanded)"
+			}
+			if len(f.Options) == 0 {
+				rows = append(rows, []any{label, "any", "", ""})
+			}
+			for _, o := range f.Options {
+				rows = append(rows, []any{label, o.Value, yesNo(o.Eligible), o.Why})
+			}
+		}
+		if err := r.line("direction %s > %s, policy %s", p.Direction.From, p.Direction.To, p.Policy); err != nil {
+			return err
+		}
+		return r.printEither(p, rows)
+	}))
+}
+
+func itemProve(r *remote) *cobra.Command {
+	var wait bool
+	var out string
+	cmd := r.verb("prove ITEM", "Digest both sides at one point and sign the result", 1, func(ctx context.Context, v vault.Vault, args []string) error {
+		j, err := v.Prove(ctx, homeward.ItemID(args[0]))
+		if err != nil {
+			return err
+		}
+		if err := r.begun(ctx, v, j, wait || out != ""); err != nil || out == "" {
+			return err
+		}
+		return r.saveProof(ctx, v, args[0], out)
+	})
+	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the job has ended")
+	cmd.Flags().StringVar(&out, "out", "", "wait, and write the signed proof to this `file`")
+	return items.completed(r, cmd)
+}
+
+func (r *remote) saveProof(ctx context.Context, v vault.Vault, id, path string) error {
+	data, err := v.Proof(ctx, homeward.ItemID(id))
+	if err != nil {
+		return err
+	}
+	if err := durable.WriteFile(durable.OS(), path, data, 0o644); err != nil {
+		return err
+	}
+	return r.line("the proof is in %s; check it with 'homeward pki verify'", path)
+}
+
+func itemProof(r *remote) *cobra.Command {
+	var out string
+	cmd := r.verb("proof ITEM", "Print the newest signed proof", 1, func(ctx context.Context, v vault.Vault, args []string) error {
+		if out != "" {
+			return r.saveProof(ctx, v, args[0], out)
+		}
+		data, err := v.Proof(ctx, homeward.ItemID(args[0]))
+		if err != nil {
+			return err
+		}
+		_, err = r.out.Write(data)
+		return err
+	})
+	cmd.Flags().StringVar(&out, "out", "", "write it to this `file`")
+	return items.completed(r, cmd)
+}
+
+func itemReassociate(r *remote) *cobra.Command {
+	var from, to string
+	var wait bool
+	cmd := &cobra.Command{Use: "reassociate --from NODE --to NODE [ITEM...]", Short: "Move items to another process server or master target of the same site; none named: all",
+		ValidArgsFunction: func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+			return items.keys(cmd.Context(), r), cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for flag, value := range map[string]string{"--from": from, "--to": to} {
+				if err := required(flag, value, "the name of a node"); err != nil {
+					return err
+				}
+			}
+			req := vault.ReassociateRequest{From: from, To: to}
+			for _, a := range args {
+				req.Items = append(req.Items, homeward.ItemID(a))
+			}
+			return r.ask(cmd.Context(), func(ctx context.Context, v vault.Vault) error {
+				what := fmt.Sprintf("Move %s from %s to %s?", strings.Join(args, ", "), from, to)
+				if len(args) == 0 {
+					what = fmt.Sprintf("Move all items from %s to %s?", from, to)
+				}
+				if err := r.confirm(what, nil); err != nil {
+					return err
+				}
+				j, err := v.Reassociate(ctx, req)
+				if err != nil {
+					return err
+				}
+				return r.begun(ctx, v, j, wait)
+			})
+		}}
+	cmd.Flags().StringVar(&from, "from", "", "the `node` they use")
+	cmd.Flags().StringVar(&to, "to", "", "the `node` they are to use")
+	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the job has ended")
+	nodes.flag(r, cmd, "from")
+	nodes.flag(r, cmd, "to")
+	return cmd
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/vault"
+)
+
+// lookEvery is how often what is watched is looked at without an event: ages and
+// rates change by themselves, and an event can be missed while the vault is away.
+const lookEvery = 2 * time.Second
+
+// patience is how many looks in a row may fail because the vault is away.
+const patience = 150
+
+// follow looks at once, with every event of the kinds, and now and then, until look
+// is done or fails, or ctx ends (no error). A vault that is away for a while is
+// waited for.
+func (r *remote) follow(ctx context.Context, v vault.Vault, kinds []string, look func(context.Context) (done bool, err error)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	events := make(chan struct{}, 1)
+	var listening sync.WaitGroup
+	defer listening.Wait()
+	defer cancel()
+	listening.Go(func() { wake(ctx, v, kinds, events) })
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for away := 0; ; {
+		done, err := look(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil && done:
+			return nil
+		case err == nil:
+			away = 0
+		case !homeward.Retryable(err) || away == patience:
+			return err
+		default:
+			if away++; away == 1 {
+				r.note("the vault does not answer; trying again: %v\n", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-events:
+		case <-tick.C:
+		}
+	}
+}
+
+// wake wakes whoever reads events, at most once ahead. A stream that breaks is
+// opened again.
+func wake(ctx context.Context, v vault.Vault, kinds []string, events chan<- struct{}) {
+	for ctx.Err() == nil {
+		for _, err := range v.Watch(ctx, vault.WatchRequest{Kinds: kinds}) {
+			if err != nil {
+				break
+			}
+			select {
+			case events <- struct{}{}:
+			default:
+			}
+		}
+		pause := time.NewTimer(lookEvery)
+		select {
+		case <-ctx.Done():
+		case <-pause.C:
+		}
+		pause.Stop()
+	}
+}
+
+// watched remembers what was shown of each thing, so that a pipe gets one line per
+// change.
+type watched map[string]string
+
+// changed are the rows that are new or not as they were; the heading comes first,
+// once. Keys are those of the rows after the heading.
+func (w watched) changed(rows [][]any, keys []string) [][]any {
+	var out [][]any
+	if len(w) == 0 {
+		out = append(out, rows[0])
+		w[""] = ""
+	}
+	for i, row := range rows[1:] {
+		if now := fmt.Sprint(row...); w[keys[i]] != now {
+			w[keys[i]] = now
+			out = append(out, row)
+		}
+	}
+	return out
+}
+
+// clear empties a terminal.
+func (r *remote) clear() error {
+	_, err := fmt.Fprint(r.out, "\x1b[H\x1b[2J")
+	return err
+}
