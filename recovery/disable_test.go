@@ -12,7 +12,7 @@ import (
 // disabled is the end of Disable, by controllers that die.
 func (c *controllers) disabled(ctx context.Context, force bool) (it *recovery.Item, left []recovery.Leftover) {
 	c.t.Helper()
-	it = c.runLong("disable protection", 1, func(it *recovery.Item) (err error) {
+	it = c.runLong("disable", 1, func(it *recovery.Item) (err error) {
 		left, err = it.Disable(ctx, force)
 		return err
 	})

@@ -7,12 +7,13 @@ import (
 	"github.com/homeward-dr/homeward"
 )
 
-// The lists that a later call may find unfinished.
+// The lists that a later call may find unfinished, as Unfinished.Op names them;
+// protect, reprotect and relocate also between their halves.
 const (
 	opProtect     = "protect"
 	opReprotect   = "reprotect"
 	opRelocate    = "relocate"
-	opDisable     = "disable protection"
+	opDisable     = "disable"
 	opFailOver    = "fail over"
 	opFailBack    = "fail back"
 	opChangePoint = "change point"

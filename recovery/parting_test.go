@@ -32,8 +32,12 @@ func TestFailOverWith_ControllersDie(t *testing.T) {
 			t.Fatalf("the source runs on after %d writes", written)
 		}
 		it = c.next(-1)
+		must(t, it.Cancel(ctx)) // the source can be brought back
+		replicates(ctx, t, w, it)
+		_, err := it.FailOverWith(ctx, recovery.FailOverRequest{Shutdown: shutdown, Point: it.Point.Position})
+		must(t, err)
 		must(t, it.Commit(ctx))
-		_, err := it.Reprotect(ctx)
+		_, err = it.Reprotect(ctx)
 		must(t, err)
 		replicates(ctx, t, w, it)
 	}

@@ -24,9 +24,13 @@ func (it *Item) bootOn(ctx context.Context, side *Side, key string, disks []home
 	if err != nil {
 		return err
 	}
-	ref := it.Refs[side.Name]
+	ref, had := it.Refs[side.Name]
 	if !known {
-		op, err := finish(ctx, side.Site)(side.Site.Create(ctx, "create-"+key, it.definition(side), disks))
+		create := "create-" + key
+		if had { // it may have been made under this key, and be gone since
+			create += "-" + homeward.NewID().String()
+		}
+		op, err := finish(ctx, side.Site)(side.Site.Create(ctx, create, it.definition(side), disks))
 		if err != nil {
 			return err
 		}
@@ -45,8 +49,8 @@ func (it *Item) bootOn(ctx context.Context, side *Side, key string, disks []home
 	return err
 }
 
-// machineAt is the item's machine as a side's site sees it now. One that the site
-// does not know any more is forgotten here too.
+// machineAt is the item's machine as a side's site sees it now; not known: it was
+// never there, or the site has it no more.
 func (it *Item) machineAt(ctx context.Context, side *Side) (m homeward.SiteMachine, known bool, err error) {
 	ref, known := it.Refs[side.Name]
 	if !known {
@@ -54,8 +58,7 @@ func (it *Item) machineAt(ctx context.Context, side *Side) (m homeward.SiteMachi
 	}
 	m, err = side.Site.Machine(ctx, ref)
 	if homeward.KindOf(err) == homeward.NotFound {
-		delete(it.Refs, side.Name)
-		return m, false, it.save()
+		return m, false, nil
 	}
 	return m, err == nil, err
 }

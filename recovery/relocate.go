@@ -33,9 +33,8 @@ func (it *Item) Relocate(ctx context.Context, req RelocateRequest) (homeward.Est
 	if it.State == Synchronizing && it.List.Op == opRelocate {
 		return it.List.Predicted, nil
 	}
-	if it.Doomed != nil && !(it.List.Op == opRelocate) {
-		return homeward.Estimate{}, homeward.Errorf(opRelocate, homeward.Conflict, "item "+string(it.ID()),
-			"reprotect to where it was relocated to, or remove what that left behind first", "what an earlier relocation left at %s is still there", it.Doomed.Side)
+	if err := it.mayRelocate(ctx); err != nil {
+		return homeward.Estimate{}, err
 	}
 	if err := it.beginReversal(opRelocate); err != nil {
 		return homeward.Estimate{}, err
@@ -58,7 +57,7 @@ func (it *Item) Relocate(ctx context.Context, req RelocateRequest) (homeward.Est
 		})
 	}
 	if err == nil {
-		err = it.once(ctx, "move to new disks", func(func(homeward.Progress)) error { it.move(); return nil })
+		err = it.once(ctx, moveStep, func(func(homeward.Progress)) error { return it.move(ctx) })
 	}
 	if err == nil {
 		err = it.step(ctx, "make new disks the replica", func(func(homeward.Progress)) error { return it.prepareCopy(ctx) })
@@ -71,6 +70,30 @@ func (it *Item) Relocate(ctx context.Context, req RelocateRequest) (homeward.Est
 	}
 	return it.List.Predicted, err
 }
+
+const moveStep = "move to new disks"
+
+// mayRelocate refuses what would leave two places to come home to.
+func (it *Item) mayRelocate(ctx context.Context) error {
+	if err := it.require(opRelocate, Committed); err != nil || it.moved() {
+		return err
+	}
+	if it.Doomed != nil {
+		return homeward.Errorf(opRelocate, homeward.Conflict, "item "+string(it.ID()),
+			"reprotect to where it was relocated to, or remove what that left behind first", "what an earlier relocation left at %s is still there", it.Doomed.Side)
+	}
+	replica, err := it.Standby.Target.Report(ctx, homeward.ItemRequest{Item: it.ID()})
+	switch {
+	case homeward.KindOf(err) == homeward.NotFound:
+		return nil
+	case err == nil && replica.Applied.Generation == it.Generation:
+		err = homeward.Errorf(opRelocate, homeward.Conflict, "item "+string(it.ID()), "reprotect to the end", "its old disks are the replica already")
+	}
+	return err
+}
+
+// moved reports whether an unfinished relocation has come as far as its new disks.
+func (it *Item) moved() bool { return it.List.Op == opRelocate && it.List.Done[moveStep] }
 
 // giveUpOld ends what the agent at the standby side has of the item: the machine
 // will run on other disks there.
@@ -115,11 +138,15 @@ func diskName(id homeward.DiskID, g homeward.Generation) homeward.DiskID {
 }
 
 // move notes that the standby side's copies are the new disks.
-func (it *Item) move() {
-	it.Doomed = &Doomed{Side: it.Standby.Name, Machine: it.Refs[it.Standby.Name],
-		Disks: slices.Clone(it.Copies(it.Standby)), Generation: it.List.Next}
+func (it *Item) move(ctx context.Context) error {
+	m, _, err := it.machineAt(ctx, it.Standby)
+	if err != nil {
+		return err
+	}
+	it.Doomed = &Doomed{Side: it.Standby.Name, Machine: m.Ref, Disks: slices.Clone(it.Copies(it.Standby)), Generation: it.List.Next}
 	delete(it.Refs, it.Standby.Name)
 	it.Moved[it.Standby.Name] = slices.Clone(it.List.Disks)
+	return nil
 }
 
 // prepareCopy makes the new disks the replica. They are not created by the master

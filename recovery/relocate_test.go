@@ -23,7 +23,7 @@ func TestRelocate_ControllersDie(t *testing.T) {
 	if it.State != recovery.Synchronizing || it.Doomed == nil || it.Copies(it.Standby)[0] == old[0] {
 		t.Fatalf("%s, left behind: %+v, disks %v", it.State, it.Doomed, it.Copies(it.Standby))
 	}
-	it = c.run("relocate", func(it *recovery.Item) error { _, err := it.AwaitReverse(ctx); return err })
+	c.run("relocate", func(it *recovery.Item) error { _, err := it.AwaitReverse(ctx); return err })
 	it = c.next(-1)
 	total := int64(0)
 	for _, d := range it.Machine.Disks {
@@ -79,4 +79,49 @@ func TestRelocate_MachineGone(t *testing.T) {
 	_, err = it.Reprotect(ctx)
 	must(t, err)
 	replicates(ctx, t, w, it)
+}
+
+// What has begun with the old disks is not ended with new ones, nor the other way round.
+func TestRelocate_NotToBoth(t *testing.T) {
+	w, it, ctx := committed(t)
+	c := begin(t, it)
+	for n := 1; it.Doomed == nil; n++ {
+		if _, err := c.next(n).Relocate(ctx, recovery.RelocateRequest{}); err == nil {
+			t.Fatal("it ended before anybody saw it move")
+		}
+		it = c.next(-1)
+	}
+	if _, err := it.Reverse(ctx); homeward.KindOf(err) != homeward.Conflict {
+		t.Fatalf("reversed to disks that are given up: %v", err)
+	}
+	_, err := it.Relocate(ctx, recovery.RelocateRequest{})
+	must(t, err)
+	_, err = it.AwaitReverse(ctx)
+	must(t, err)
+	replicates(ctx, t, w, it)
+}
+
+func TestRelocate_OldDisksTaken(t *testing.T) {
+	w, it, ctx := committed(t)
+	c := begin(t, it)
+	for n := 1; ; n++ {
+		it = c.next(n)
+		_, err := it.Reverse(ctx)
+		if err == nil {
+			break // but its last save did not come to anybody
+		}
+		it = c.next(-1)
+		r, err := it.Standby.Target.Report(ctx, homeward.ItemRequest{Item: it.ID()})
+		if err == nil && r.Applied.Generation == it.Generation {
+			_, err := it.Relocate(ctx, recovery.RelocateRequest{})
+			if homeward.KindOf(err) != homeward.Conflict {
+				t.Fatalf("relocated from disks that are the replica: %v", err)
+			}
+			_, err = it.Reprotect(ctx)
+			must(t, err)
+			replicates(ctx, t, w, it)
+			return
+		}
+	}
+	t.Fatal("no controller died after the old disks were taken")
 }

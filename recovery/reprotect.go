@@ -53,6 +53,9 @@ func (it *Item) Reverse(ctx context.Context) (homeward.Estimate, error) {
 	if it.State == Synchronizing && it.List.Op == opReprotect {
 		return it.List.Predicted, nil
 	}
+	if it.moved() {
+		return homeward.Estimate{}, homeward.Errorf(opReprotect, homeward.Conflict, "item "+string(it.ID()), "relocate it to the end", "it is moving to new disks")
+	}
 	if err := it.beginReversal(opReprotect); err != nil {
 		return homeward.Estimate{}, err
 	}

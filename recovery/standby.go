@@ -53,8 +53,7 @@ func (it *Item) allowOn(ctx context.Context, side *Side) error {
 // Intruder is the item's machine where it must be off, if it is on there: at the
 // standby side, and while failed over at the side that ran before. While a list
 // moves the machine nothing is one. A power state that nobody knows is an error
-// (Unavailable): unknown is never off. It changes nothing but for forgetting a
-// machine that its site does not know any more.
+// (Unavailable): unknown is never off. It changes nothing, the record neither.
 func (it *Item) Intruder(ctx context.Context) (m homeward.SiteMachine, on bool, err error) {
 	side, must := it.mustBeOff()
 	if !must {
@@ -85,8 +84,8 @@ func (it *Item) mustBeOff() (*Side, bool) {
 	return nil, false
 }
 
-// FenceIntruder powers off what Intruder finds, and guards it. It answers what it
-// found, as it was before.
+// FenceIntruder powers off what Intruder finds, and guards it; the record stays as it
+// is. It answers what it found, as it was before.
 func (it *Item) FenceIntruder(ctx context.Context) (m homeward.SiteMachine, on bool, err error) {
 	m, on, err = it.Intruder(ctx)
 	if err != nil || !on {
@@ -111,10 +110,10 @@ func (it *Item) RemoveStandbyMachine(ctx context.Context) error {
 	}
 	return it.step(ctx, op, func(func(homeward.Progress)) error {
 		m, known, err := it.machineAt(ctx, it.Standby)
-		if err != nil || !known {
-			return err
+		if err == nil && known {
+			err = it.remove(ctx, it.Standby.Site, m.Ref)
 		}
-		if err := it.remove(ctx, it.Standby.Site, m.Ref); err != nil {
+		if err != nil {
 			return err
 		}
 		delete(it.Refs, it.Standby.Name)
