@@ -141,6 +141,7 @@ func (r *route) fail(err error) {
 		delay = max(delay, min(wire.RetryAfter(err), maxRetry))
 	}
 	if r.fault == nil {
+		r.faulty = r.server.cfg.Now().UTC()
 		r.server.cfg.Log.Warn("cannot forward", "item", r.item, "target", r.record.Target, "error", err)
 	}
 	r.fault, r.retryAt = err, r.server.cfg.Now().Add(delay)

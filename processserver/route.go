@@ -45,8 +45,9 @@ type route struct {
 	asked    time.Time         // when it was last asked or answered by itself
 	news     int               // counts answers of the target
 	asking   bool
-	fault    error // of the last send or question; nil when it went well
-	faults   int   // in a row
+	fault    error     // of the last send or question; nil when it went well
+	faults   int       // in a row
+	faulty   time.Time // since when
 	retryAt  time.Time
 	removals int   // of files of applied deltas
 	settled  int   // of them durable
