@@ -262,3 +262,14 @@ func (g Grant) Trusts(pin Fingerprint) bool {
 	}
 	return false
 }
+
+// NewCSR is that of the directory this identity was read from.
+func (id *Identity) NewCSR() ([]byte, error) { return NewCSR(id.fsys, id.dir) }
+
+// Install renews this identity, and is how its users see the new certificate.
+func (id *Identity) Install(g Grant) error {
+	if err := Install(id.fsys, id.dir, id.Peer(), g); err != nil {
+		return err
+	}
+	return id.Reload()
+}
