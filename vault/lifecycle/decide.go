@@ -178,3 +178,10 @@ func describe(f Facts) (why, next string) {
 	}
 	return "it is being disabled", "disable it again until that succeeds"
 }
+
+// ScenarioOf is the scenario of an action's job; empty: it is done at once, without
+// a job.
+func ScenarioOf(a vault.Action) string {
+	r, _ := rowOf(a)
+	return r.scenario
+}

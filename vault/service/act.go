@@ -1,0 +1,343 @@
+package service
+
+import (
+	"context"
+	"reflect"
+	"time"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/recovery"
+	"github.com/homeward-dr/homeward/vault"
+	"github.com/homeward-dr/homeward/vault/job"
+	"github.com/homeward-dr/homeward/vault/lifecycle"
+)
+
+// recoveries is vault.Recoveries: what is done with items.
+type recoveries struct {
+	*workshop
+}
+
+// keyLife is how long an idempotency key answers the job it made.
+const keyLife = 24 * time.Hour
+
+// How many jobs there may be at once: one for each item that synchronizes, and more.
+// What a node bears is bounded by limits.
+const maxJobs = 20000
+
+// limits are what jobs share: a reprotect or an enable makes its nodes busy.
+func (w *workshop) limits(j vault.Job) []job.Limit {
+	if j.Action != vault.Enable && j.Action != vault.Reprotect && j.Scenario != scenarioProve {
+		return nil
+	}
+	it, err := w.store.Items.Get(context.Background(), string(j.Item))
+	if err != nil {
+		return nil
+	}
+	var limits []job.Limit
+	if name := endOf(&it, otherSite(it)).MasterTarget; name != "" {
+		limits = append(limits, job.Limit{Key: "master target " + name, Max: 8})
+	}
+	if name := endOf(&it, it.ActiveSite).ProcessServer; name != "" {
+		limits = append(limits, job.Limit{Key: "process server " + name, Max: 8})
+	}
+	return limits
+}
+
+// accessOf is what it takes to ask for an action.
+func accessOf(a vault.Action) vault.Access {
+	switch a {
+	case vault.Enable, vault.Disable, vault.CompleteMigration:
+		return vault.Contributor
+	}
+	return vault.Operator
+}
+
+func (s *recoveries) Act(ctx context.Context, req vault.ActionRequest) (vault.Job, error) {
+	var j vault.Job
+	a := asked{need: accessOf(req.Action), action: "item." + string(req.Action), subject: "item " + string(req.Item), detail: req}
+	err := s.order(ctx, a, func(ctx context.Context, caller vault.Caller) (err error) {
+		j, err = s.act(ctx, req, caller)
+		return err
+	})
+	return shown(j), err
+}
+
+func (s *recoveries) act(ctx context.Context, req vault.ActionRequest, caller vault.Caller) (vault.Job, error) {
+	if err := checkInput(req); err != nil {
+		return vault.Job{}, err
+	}
+	if j, found, err := s.asked(ctx, req); found || err != nil {
+		return j, err
+	}
+	it, a, t, err := s.consider(ctx, req)
+	if err != nil {
+		return vault.Job{}, err
+	}
+	if err := stale(string(req.Action), "item "+string(req.Item), req.Revision, it.Revision); err != nil {
+		return vault.Job{}, err
+	}
+	if t.Scenario == "" {
+		return s.atOnce(ctx, req, t, caller)
+	}
+	input, err := a.encode()
+	if err != nil {
+		return vault.Job{}, err
+	}
+	j, err := s.engine.Start(ctx, vault.Job{Scenario: t.Scenario, Title: t.Title, Item: req.Item, Action: req.Action,
+		Caller: caller.Name, Key: req.Key, Input: input})
+	if homeward.KindOf(err) == homeward.Conflict { // somebody was faster, perhaps with the same key
+		if j, found, again := s.asked(ctx, req); found || again != nil {
+			return j, again
+		}
+		return j, s.busy(ctx, req, err)
+	}
+	return j, err
+}
+
+// asked finds the job that the same request made before.
+func (s *recoveries) asked(ctx context.Context, req vault.ActionRequest) (j vault.Job, found bool, err error) {
+	if req.Key == "" {
+		return j, false, nil
+	}
+	j, err = s.store.JobByKey(ctx, req.Key)
+	if homeward.KindOf(err) == homeward.NotFound || err == nil && s.now().Sub(j.Created) > keyLife {
+		return j, false, nil
+	}
+	if err != nil {
+		return j, false, err
+	}
+	a, err := assignmentOf(j)
+	if err != nil {
+		return j, false, err
+	}
+	if j.Item != req.Item || j.Action != req.Action || a.Machine != req.Machine || !reflect.DeepEqual(a.Input, req.Input) {
+		return j, false, homeward.Errorf(string(req.Action), homeward.Conflict, "key "+req.Key, "use another key", "it was used for job %s (%s), which is something else", j.ID, j.Title)
+	}
+	return s.engine.Live(j), true, nil
+}
+
+// busy says what is possible instead, for a job that could not begin.
+func (s *recoveries) busy(ctx context.Context, req vault.ActionRequest, why error) error {
+	it, err := s.store.Items.Get(ctx, string(req.Item))
+	if err != nil {
+		return why
+	}
+	facts, err := s.standing(ctx, it, s.asks(ctx, it))
+	if err != nil {
+		return why
+	}
+	if _, refusal := lifecycle.Decide(facts, req.Action); refusal != nil {
+		return refused(req, facts, *refusal)
+	}
+	return why
+}
+
+// asks is what the item's nodes say now.
+func (s *workshop) asks(ctx context.Context, it vault.Item) heard {
+	ctx, cancel := context.WithTimeout(ctx, monitorTimeout)
+	defer cancel()
+	return s.monitor.ask(ctx, it)
+}
+
+// consider finds out whether an action is possible, and what it comes to. The item
+// of an Enable need not be stored yet.
+func (s *recoveries) consider(ctx context.Context, req vault.ActionRequest) (vault.Item, assignment, lifecycle.Transition, error) {
+	a := assignment{Input: req.Input, Machine: req.Machine}
+	it, err := s.store.Items.Get(ctx, string(req.Item))
+	fresh := homeward.KindOf(err) == homeward.NotFound && req.Action == vault.Enable
+	switch {
+	case fresh:
+		it, err = s.conceive(ctx, req)
+		if err != nil {
+			return it, a, lifecycle.Transition{}, err
+		}
+		a.Facts = lifecycle.Facts{Machine: lifecycle.Yes}
+		record := it.Record
+		a.New, a.First = &it, record
+	case err != nil:
+		return it, a, lifecycle.Transition{}, err
+	default:
+		if a.Facts, err = s.standing(ctx, it, s.asks(ctx, it)); err != nil {
+			return it, a, lifecycle.Transition{}, err
+		}
+		a.Facts.Location, a.Facts.Force = req.Input.Location, req.Input.Force
+		if req.Action == vault.Reprotect && a.Facts.Location == "" {
+			a.Facts.Location = vault.OriginalLocation
+		}
+	}
+	t, refusal := lifecycle.Decide(a.Facts, req.Action)
+	if refusal != nil {
+		return it, a, t, refused(req, a.Facts, *refusal)
+	}
+	if err := s.checkWay(ctx, it, req); err != nil {
+		return it, a, t, err
+	}
+	a.Chosen, err = s.chosen(ctx, it, req)
+	return it, a, t, err
+}
+
+// refused is a refusal of the lifecycle as an error, with what is possible instead.
+func refused(req vault.ActionRequest, f lifecycle.Facts, r vault.Refusal) error {
+	allowed, _ := lifecycle.Allowed(f)
+	instead := &vault.ConflictError{Job: r.Job}
+	for _, a := range allowed {
+		instead.Allowed = append(instead.Allowed, string(a))
+	}
+	why := r.Why
+	if r.Rule != "" {
+		why += " (" + r.Rule + ")"
+	}
+	return homeward.Errorf(string(req.Action), homeward.Conflict, "item "+string(req.Item), r.Remedy, "%s: %w", why, instead)
+}
+
+// checkWay refuses nodes and places that cannot serve what is asked for.
+func (s *recoveries) checkWay(ctx context.Context, it vault.Item, req vault.ActionRequest) error {
+	switch req.Action {
+	case vault.Enable:
+		return s.placement.check(ctx, "enable", way{from: it.Original, to: it.Recovery, location: vault.AlternateLocation})
+	case vault.Reprotect:
+		d := nextDirection(it)
+		if req.Input.Direction != (homeward.Direction{}) && req.Input.Direction != d {
+			return homeward.Errorf("reprotect", homeward.Invalid, "direction", "leave it out: it follows from where the item runs (R38)", "the way from %s to %s is not the one that is possible", req.Input.Direction.From, req.Input.Direction.To)
+		}
+		return s.placement.checkReprotect(ctx, it, d, req.Input)
+	}
+	return nil
+}
+
+// chosen is the point that a request means, now.
+func (s *recoveries) chosen(ctx context.Context, it vault.Item, req vault.ActionRequest) (homeward.Position, error) {
+	switch req.Action {
+	case vault.Failover, vault.FailbackAction, vault.TestFailover:
+		return choosePoint(ctx, s.holder(it), it.ID, req.Input.Point, s.now())
+	case vault.ChangePoint: // "the newest" is a certain one here: nothing arrives any more
+		c, err := parsePoint(req.Input.Point)
+		if err != nil {
+			return homeward.Position{}, err
+		}
+		list, err := s.holder(it).Points(ctx, homeward.ItemRequest{Item: it.ID})
+		if err != nil {
+			return homeward.Position{}, err
+		}
+		p, err := c.of(list.Points, s.now())
+		return p.Position, err
+	}
+	return homeward.Position{}, nil
+}
+
+// atOnce does what needs no job: pause and resume. The answer is a job that has ended.
+func (s *recoveries) atOnce(ctx context.Context, req vault.ActionRequest, t lifecycle.Transition, caller vault.Caller) (vault.Job, error) {
+	j := vault.Job{ID: homeward.NewID().String(), Scenario: string(req.Action), Title: t.Title, Item: req.Item, Action: req.Action, Caller: caller.Name,
+		Key: req.Key, Started: s.now().UTC(), State: vault.JobSucceeded}
+	input, err := assignment{Input: req.Input}.encode()
+	if err != nil {
+		return vault.Job{}, err
+	}
+	j.Input = input
+	if err := s.setPaused(ctx, req.Item, req.Action == vault.Pause); err != nil {
+		return vault.Job{}, err
+	}
+	j.Ended = s.now().UTC()
+	j.Tasks = []vault.Task{{Name: string(req.Action), Title: t.Title, State: vault.TaskSucceeded, Started: j.Started, Ended: j.Ended}}
+	return j, s.store.Jobs.Insert(ctx, &j)
+}
+
+// setPaused pauses or resumes an item's replication; a job that waits for its first
+// point is interrupted for it, and goes on.
+func (s *workshop) setPaused(ctx context.Context, id homeward.ItemID, paused bool) error {
+	release, err := s.owners.claim(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer release()
+	stored, err := s.store.Items.Get(ctx, string(id))
+	if err != nil {
+		return err
+	}
+	it, err := s.load(ctx, stored)
+	if err != nil {
+		return err
+	}
+	if paused {
+		return it.Pause(ctx)
+	}
+	return it.Unpause(ctx)
+}
+
+// conceive makes the item that an Enable asks for; it is not stored.
+func (s *recoveries) conceive(ctx context.Context, req vault.ActionRequest) (vault.Item, error) {
+	bad := func(field, fix, format string, args ...any) (vault.Item, error) {
+		return vault.Item{}, homeward.Errorf("enable", homeward.Invalid, field, fix, format, args...)
+	}
+	if req.Machine == "" {
+		return bad("machine", "give the id that 'homeward machine list' shows", "no machine is given")
+	}
+	m, err := s.store.Machines.Get(ctx, req.Machine)
+	if err != nil {
+		return vault.Item{}, err
+	}
+	if m.Item != "" {
+		return vault.Item{}, homeward.Errorf("enable", homeward.Exists, "machine "+m.ID, "act on item "+string(m.Item), "item %s protects it", m.Item)
+	}
+	if m.Presence != vault.Present {
+		return bad("machine", "connect its site, then refresh it", "machine %s is %s", m.ID, m.Presence)
+	}
+	if req.Input.Target == "" || req.Input.Target == m.Site {
+		return bad("target_site", "name another site than the machine's", "%q", req.Input.Target)
+	}
+	if _, err := s.store.Sites.Get(ctx, req.Input.Target); err != nil {
+		return vault.Item{}, err
+	}
+	policy, err := s.store.Policies.Get(ctx, req.Input.Policy)
+	if err != nil {
+		return vault.Item{}, err
+	}
+	if policy.Failback {
+		return bad("policy", "name forward policy "+policy.Of, "%s is a failback policy", policy.Name)
+	}
+	machine, refs := replicated(m.Found, req.Item)
+	if err := machine.Validate(); err != nil {
+		return vault.Item{}, err
+	}
+	it := vault.Item{ID: req.Item, Machine: m.ID, Name: machine.Name, State: vault.Enabling, Policy: policy.Name,
+		Original:  vault.End{Site: m.Site, Agent: req.Input.Agent, Disks: refs},
+		Recovery:  vault.End{Site: req.Input.Target},
+		Direction: homeward.Direction{From: m.Site, To: req.Input.Target}, ActiveSite: m.Site, Test: vault.Test{State: vault.TestNone}}
+	it.Replication.Priority = defaultPriority
+	chosen, err := s.placement.preselect(ctx, it, it.Direction, req.Input)
+	if err != nil {
+		return it, err
+	}
+	it.Original, it.Recovery = chosen.from, chosen.to
+	record := recovery.New(machine, policy.Settings, &recovery.Side{Name: m.Site, Disks: refs}, &recovery.Side{Name: req.Input.Target}, s.log).Snapshot()
+	record.Refs = map[string]homeward.Ref{m.Site: m.Found.Ref}
+	it.Record = &record
+	return it, nil
+}
+
+// defaultPriority is the middle of 0 (first) to 9.
+const defaultPriority = 5
+
+// replicated is a machine with the disks that are replicated, and what backs them.
+func replicated(m homeward.SiteMachine, item homeward.ItemID) (homeward.Machine, []string) {
+	machine := m.Machine
+	machine.Item = item
+	if machine.Name == "" {
+		machine.Name = string(item)
+	}
+	backing := map[homeward.DiskID]homeward.Attachment{}
+	for _, a := range m.Disks {
+		backing[a.Disk] = a
+	}
+	var disks []homeward.Disk
+	var refs []string
+	for _, d := range machine.Disks {
+		a, attached := backing[d.ID]
+		if !attached || a.Temporary {
+			continue
+		}
+		disks, refs = append(disks, d), append(refs, a.Ref)
+	}
+	machine.Disks = disks
+	return machine, refs
+}

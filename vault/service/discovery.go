@@ -1,0 +1,225 @@
+package service
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/vault"
+)
+
+// discovery reads the inventories of sites, each once per Rhythm.Inventory, and holds
+// them against what is protected.
+type discovery struct {
+	*core
+	alerts *alerts
+	busy   locks // by site: one reading at a time
+}
+
+const (
+	inventoryTimeout  = 60 * time.Second
+	inventoriesAtOnce = 8
+)
+
+// run reads all sites until ctx ends.
+func (d *discovery) run(ctx context.Context) {
+	every(ctx, d.rhythm.Inventory, d.trouble("read inventories"), func(ctx context.Context) error {
+		var names []string
+		for s, err := range d.store.Sites.All(ctx, vault.Query{}) {
+			if err != nil {
+				return err
+			}
+			names = append(names, s.Name)
+		}
+		group, ctx := errgroup.WithContext(ctx)
+		group.SetLimit(inventoriesAtOnce)
+		for _, name := range names {
+			group.Go(func() error {
+				if _, err := d.refresh(ctx, name); err != nil && ctx.Err() == nil {
+					d.log.Info("a site's inventory was not read", "site", name, "error", err)
+				}
+				return nil
+			})
+		}
+		return group.Wait()
+	})
+}
+
+// refresh reads one site now. A site that cannot be asked is marked so, its
+// machines as unseen; nothing else changes.
+func (d *discovery) refresh(ctx context.Context, name string) (vault.Site, error) {
+	release, err := d.busy.hold(ctx, name)
+	if err != nil {
+		return vault.Site{}, err
+	}
+	defer release()
+	if _, err := d.store.Sites.Get(ctx, name); err != nil {
+		return vault.Site{}, err
+	}
+	asking, cancel := context.WithTimeout(ctx, inventoryTimeout)
+	defer cancel()
+	can, seen, err := d.ask(asking, name)
+	if err != nil {
+		return vault.Site{}, d.lost(ctx, name, err)
+	}
+	at := d.now().UTC()
+	if err := d.enter(ctx, name, seen, at); err != nil {
+		return vault.Site{}, err
+	}
+	return d.store.Sites.Change(ctx, name, func(s *vault.Site) error {
+		s.Connected, s.Seen, s.Why, s.Capabilities = true, at, "", &can
+		return nil
+	})
+}
+
+func (d *discovery) ask(ctx context.Context, name string) (can homeward.Capabilities, seen []homeward.SiteMachine, err error) {
+	site, err := d.roles.Site(name)
+	if err == nil {
+		can, err = site.Capabilities(ctx)
+	}
+	if err == nil {
+		seen, err = site.Machines(ctx)
+	}
+	return can, seen, err
+}
+
+// lost notes why a site could not be asked, and passes the reason on.
+func (d *discovery) lost(ctx context.Context, name string, why error) error {
+	known, err := d.known(ctx, name)
+	if err != nil {
+		return err
+	}
+	err = d.store.Tx(ctx, func(ctx context.Context) error {
+		for _, m := range unseen(known) {
+			if err := d.store.Machines.Update(ctx, &m); err != nil {
+				return err
+			}
+		}
+		site, err := d.store.Sites.Get(ctx, name)
+		if err != nil || !site.Connected && site.Why == why.Error() {
+			return err
+		}
+		site.Connected, site.Why = false, why.Error()
+		return d.store.Sites.Update(ctx, &site)
+	})
+	if err != nil {
+		return err
+	}
+	return why
+}
+
+func (d *discovery) known(ctx context.Context, site string) (known []vault.Machine, err error) {
+	for m, err := range d.store.Machines.All(ctx, vault.Query{Site: site}) {
+		if err != nil {
+			return nil, err
+		}
+		known = append(known, m)
+	}
+	return known, nil
+}
+
+// enter writes a whole inventory down, with the alerts that follow from it.
+func (d *discovery) enter(ctx context.Context, site string, seen []homeward.SiteMachine, at time.Time) error {
+	known, err := d.known(ctx, site)
+	if err != nil {
+		return err
+	}
+	items, err := d.protectedAt(ctx, site)
+	if err != nil {
+		return err
+	}
+	s := reconcile(site, known, seen, items, at)
+	if err := d.store.Tx(ctx, func(ctx context.Context) error { return d.write(ctx, s, known) }); err != nil {
+		return err
+	}
+	for _, m := range s.put {
+		if err := d.alert(ctx, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *discovery) write(ctx context.Context, s survey, known []vault.Machine) error {
+	old := map[string]bool{}
+	for _, m := range known {
+		old[m.ID] = true
+	}
+	for from, to := range s.moved {
+		if err := d.store.Machines.Delete(ctx, from); err != nil {
+			return err
+		}
+		if err := d.follow(ctx, from, to); err != nil {
+			return err
+		}
+	}
+	for _, m := range s.put {
+		var err error
+		if old[m.ID] {
+			err = d.store.Machines.Update(ctx, &m)
+		} else {
+			err = d.store.Machines.Insert(ctx, &m)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, id := range s.forgotten {
+		if err := d.store.Machines.Delete(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// follow lets an item know its machine by the new id.
+func (d *discovery) follow(ctx context.Context, from, to string) error {
+	names, err := d.itemsWith(ctx, func(it vault.Item) bool { return it.Machine == from })
+	if err != nil {
+		return err
+	}
+	for _, id := range names {
+		if _, err := d.store.Items.Change(ctx, id, func(it *vault.Item) error { it.Machine = to; return nil }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *discovery) alert(ctx context.Context, m vault.Machine) error {
+	var now []vault.Alert
+	if m.Item != "" {
+		for _, f := range m.Findings {
+			now = append(now, alertOf(f))
+		}
+	}
+	return d.alerts.settle(ctx, fromInventory, "machine "+m.ID, now...)
+}
+
+// protectedAt is what is replicated of each machine of a site.
+func (d *discovery) protectedAt(ctx context.Context, site string) (map[string]protectedMachine, error) {
+	items := map[string]protectedMachine{}
+	for it, err := range d.store.Items.All(ctx, vault.Query{}) {
+		if err != nil {
+			return nil, err
+		}
+		if it.Record == nil {
+			continue
+		}
+		for _, end := range []vault.End{it.Original, it.Recovery} {
+			if end.Site != site {
+				continue
+			}
+			p := protectedMachine{item: it.ID, disks: it.Record.Machine.Disks, refs: end.Disks}
+			if ref, known := it.Record.Refs[site]; known {
+				items[machineID(site, ref)] = p
+			}
+			if site == it.Original.Site {
+				items[it.Machine] = p
+			}
+		}
+	}
+	return items, nil
+}

@@ -1,0 +1,125 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"slices"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/store"
+	"github.com/homeward-dr/homeward/vault"
+)
+
+// jobs is vault.Jobs.
+type jobs struct {
+	*workshop
+}
+
+func sortByBirth(all []vault.Job) {
+	slices.SortStableFunc(all, func(a, b vault.Job) int { return a.Created.Compare(b.Created) })
+}
+
+func (s *jobs) Jobs(ctx context.Context, q vault.Query) (vault.Page[vault.Job], error) {
+	if err := s.see(ctx); err != nil {
+		return vault.Page[vault.Job]{}, err
+	}
+	page, err := s.store.Jobs.List(ctx, q)
+	for i := range page.Entries {
+		page.Entries[i] = shown(s.engine.Live(page.Entries[i]))
+	}
+	return page, err
+}
+
+func (s *jobs) Job(ctx context.Context, id string) (vault.Job, error) {
+	if err := s.see(ctx); err != nil {
+		return vault.Job{}, err
+	}
+	j, err := s.engine.Job(ctx, id)
+	if err != nil {
+		return j, err
+	}
+	j.Artefacts = nil
+	for a, err := range s.store.Artefacts.All(ctx, vault.Query{}) {
+		if err != nil {
+			return j, err
+		}
+		if a.Job == id {
+			j.Artefacts = append(j.Artefacts, a)
+		}
+	}
+	return shown(j), nil
+}
+
+// shown is a job as people see it: its input is what was asked for.
+func shown(j vault.Job) vault.Job {
+	asked, err := assignmentOf(j)
+	if err != nil || len(j.Input) == 0 {
+		return j
+	}
+	if data, err := json.Marshal(asked.Input); err == nil {
+		j.Input = data
+	}
+	return j
+}
+
+// TellJob tells a job something. Corrected inputs of a retry are those of the
+// action; what they leave out stays.
+func (s *jobs) TellJob(ctx context.Context, req vault.JobRequest) (vault.Job, error) {
+	var j vault.Job
+	err := s.order(ctx, asked{need: vault.Operator, action: "job." + string(req.Action), subject: "job " + req.ID, detail: req}, func(ctx context.Context, _ vault.Caller) error {
+		stored, err := s.store.Jobs.Get(ctx, req.ID)
+		if err != nil {
+			return err
+		}
+		if len(req.Input) > 0 {
+			if req.Input, err = s.corrected(ctx, stored, req); err != nil {
+				return err
+			}
+		}
+		j, err = s.engine.Tell(ctx, req)
+		return err
+	})
+	return shown(j), err
+}
+
+// corrected is the stored input of a job with fields replaced.
+func (s *jobs) corrected(ctx context.Context, j vault.Job, req vault.JobRequest) (json.RawMessage, error) {
+	asked, err := assignmentOf(j)
+	if err != nil {
+		return nil, err
+	}
+	was := asked.Input.Point
+	d := json.NewDecoder(bytes.NewReader(req.Input))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&asked.Input); err != nil {
+		return nil, homeward.Errorf("retry job", homeward.Invalid, "input", "give fields of the action's input", "%w", err)
+	}
+	if j.Action != "" {
+		if err := checkInput(vault.ActionRequest{Item: j.Item, Action: j.Action, Input: asked.Input}); err != nil {
+			return nil, err
+		}
+	}
+	if asked.Input.Point != was {
+		it, err := s.store.Items.Get(ctx, string(j.Item))
+		if err == nil {
+			asked.Chosen, err = choosePoint(ctx, s.holder(it), j.Item, asked.Input.Point, s.now())
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return asked.encode()
+}
+
+// Artefacts lists what jobs made outside the store and that is still there, unless a
+// state is asked for.
+func (s *jobs) Artefacts(ctx context.Context, q vault.Query) (vault.Page[vault.Artefact], error) {
+	if err := s.see(ctx); err != nil {
+		return vault.Page[vault.Artefact]{}, err
+	}
+	if q.State == "" {
+		q.State = store.ArtefactThere
+	}
+	return s.store.Artefacts.List(ctx, q)
+}

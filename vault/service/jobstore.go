@@ -1,0 +1,207 @@
+package service
+
+import (
+	"context"
+	"time"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/vault"
+	"github.com/homeward-dr/homeward/vault/job"
+	"github.com/homeward-dr/homeward/vault/lifecycle"
+)
+
+// jobStore keeps the engine's jobs, and in the same transactions what they make of
+// their items: Item.Job, and the state that only a job knows.
+type jobStore struct {
+	*core
+}
+
+var _ job.Store = (*jobStore)(nil)
+
+// Begin implements job.Store.
+func (s *jobStore) Begin(ctx context.Context, j *vault.Job) error {
+	return s.store.Tx(ctx, func(ctx context.Context) error {
+		unended, err := s.unended(ctx, j.Item)
+		if err == nil {
+			err = job.Admit(*j, unended)
+		}
+		if err == nil {
+			err = s.store.Jobs.Insert(ctx, j)
+		}
+		if err != nil || j.Item == "" {
+			return err
+		}
+		asked, err := assignmentOf(*j)
+		if err != nil {
+			return err
+		}
+		if asked.New != nil {
+			it := *asked.New
+			it.Record, it.Job = asked.First, j.ID
+			return s.store.Items.Insert(ctx, &it)
+		}
+		return s.took(ctx, *j, append(unended, *j), begun)
+	})
+}
+
+// Reopen implements job.Store.
+func (s *jobStore) Reopen(ctx context.Context, j *vault.Job) error {
+	return s.store.Tx(ctx, func(ctx context.Context) error {
+		unended, err := s.unended(ctx, j.Item)
+		if err == nil {
+			err = job.Admit(*j, unended)
+		}
+		if err == nil && j.Item != "" {
+			err = s.newest(ctx, *j)
+		}
+		if err == nil {
+			err = s.store.Jobs.Update(ctx, j)
+		}
+		if err != nil {
+			return err
+		}
+		return s.took(ctx, *j, append(unended, *j), begun)
+	})
+}
+
+// newest refuses a job that another one of its item has followed.
+func (s *jobStore) newest(ctx context.Context, j vault.Job) error {
+	page, err := s.store.Jobs.List(ctx, vault.Query{Item: string(j.Item), Limit: 1})
+	if err != nil || len(page.Entries) == 0 || page.Entries[0].ID == j.ID {
+		return err
+	}
+	return homeward.Errorf("retry job", homeward.Conflict, "job "+j.ID, "ask for the action anew", "job %s (%s) has worked on the item since", page.Entries[0].ID, page.Entries[0].Title)
+}
+
+// Save implements job.Store.
+func (s *jobStore) Save(ctx context.Context, j *vault.Job) error { return s.store.Jobs.Update(ctx, j) }
+
+// End implements job.Store.
+func (s *jobStore) End(ctx context.Context, j *vault.Job) error {
+	return s.store.Tx(ctx, func(ctx context.Context) error {
+		stored, err := s.store.Jobs.Get(ctx, j.ID)
+		if err != nil {
+			return err
+		}
+		if stored.State.Ended() {
+			j.Meta = stored.Meta
+			return nil
+		}
+		if err := s.store.Jobs.Update(ctx, j); err != nil {
+			return err
+		}
+		unended, err := s.unended(ctx, j.Item)
+		if err != nil {
+			return err
+		}
+		then := failed
+		if j.State == vault.JobSucceeded {
+			then = succeeded
+		}
+		return s.took(ctx, *j, unended, then)
+	})
+}
+
+// phase says which of a transition's phases an item enters.
+type phase int
+
+const (
+	begun phase = iota
+	succeeded
+	failed
+)
+
+func pick[T any](p lifecycle.Phases[T], at phase) T {
+	return [...]T{p.Begun, p.Next, p.Failed}[at]
+}
+
+// took makes of an item what a job's begin or end does.
+func (s *jobStore) took(ctx context.Context, j vault.Job, unended []vault.Job, at phase) error {
+	if j.Item == "" {
+		return nil
+	}
+	t, known, err := transitionOf(j)
+	if err != nil {
+		return err
+	}
+	_, err = s.store.Items.Change(ctx, string(j.Item), func(it *vault.Item) error {
+		it.Job = job.Holder(unended)
+		if !known {
+			return nil
+		}
+		if test := pick(t.Test, at); test != "" {
+			it.Test.State = test
+		}
+		if at == begun && t.Begun == vault.Disabling {
+			it.State = vault.Disabling
+		}
+		return nil
+	})
+	if homeward.KindOf(err) == homeward.NotFound { // disabled
+		return nil
+	}
+	return err
+}
+
+// transitionOf is what a job does to its item; false: nothing that the lifecycle knows.
+func transitionOf(j vault.Job) (lifecycle.Transition, bool, error) {
+	if j.Action == "" {
+		return lifecycle.Transition{}, false, nil
+	}
+	asked, err := assignmentOf(j)
+	if err != nil {
+		return lifecycle.Transition{}, false, err
+	}
+	t, refusal := lifecycle.Decide(asked.Facts, j.Action)
+	return t, refusal == nil, nil
+}
+
+// Load implements job.Store.
+func (s *jobStore) Load(ctx context.Context, id string) (vault.Job, error) {
+	return s.store.Jobs.Get(ctx, id)
+}
+
+// Unended implements job.Store.
+func (s *jobStore) Unended(ctx context.Context) ([]vault.Job, error) { return s.unended(ctx, "") }
+
+// unended are those of an item, or all; oldest first.
+func (s *jobStore) unended(ctx context.Context, item homeward.ItemID) (all []vault.Job, err error) {
+	for _, state := range []vault.JobState{vault.JobNotStarted, vault.JobRunning, vault.JobPaused, vault.JobCancelling} {
+		for j, err := range s.store.Jobs.All(ctx, vault.Query{Item: string(item), State: string(state)}) {
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, j)
+		}
+	}
+	sortByBirth(all)
+	return all, nil
+}
+
+// ByKey implements job.Store.
+func (s *jobStore) ByKey(ctx context.Context, key string) (vault.Job, error) {
+	return s.store.JobByKey(ctx, key)
+}
+
+// Enter implements job.Store.
+func (s *jobStore) Enter(ctx context.Context, a vault.Artefact) error {
+	err := s.store.Artefacts.Insert(ctx, &a)
+	if homeward.KindOf(err) == homeward.Exists {
+		return nil
+	}
+	return err
+}
+
+// Gone implements job.Store.
+func (s *jobStore) Gone(ctx context.Context, id string, at time.Time) error {
+	_, err := s.store.Artefacts.Change(ctx, id, func(a *vault.Artefact) error {
+		if a.Gone.IsZero() {
+			a.Gone = at
+		}
+		return nil
+	})
+	if homeward.KindOf(err) == homeward.NotFound {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,126 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/recovery"
+	"github.com/homeward-dr/homeward/vault"
+)
+
+// keeper looks after what no job does: test failovers that have run out, copies that
+// were powered on, generations that somebody else has raised. It keeps no timers: what
+// is due is found in the store, also after a restart.
+type keeper struct {
+	*workshop
+	registry Registry
+}
+
+func (k *keeper) run(ctx context.Context) {
+	every(ctx, k.rhythm.Expiry, k.trouble("look after items"), func(ctx context.Context) error {
+		why, err := k.readOnly(ctx)
+		if err != nil || why != "" {
+			return err
+		}
+		for it, err := range k.store.Items.All(ctx, vault.Query{}) {
+			if err != nil {
+				return err
+			}
+			if it.Record == nil || it.Job != "" {
+				continue
+			}
+			if err := k.tend(ctx, it); err != nil && ctx.Err() == nil {
+				k.log.Info("an item could not be looked after", "item", it.ID, "error", err)
+			}
+		}
+		return nil
+	})
+}
+
+func (k *keeper) tend(ctx context.Context, it vault.Item) error {
+	if it.Test.State == vault.TestOpen && !it.Test.Expires.IsZero() && k.now().After(it.Test.Expires) {
+		return k.expire(ctx, it)
+	}
+	if err := k.adopt(ctx, it); err != nil {
+		return err
+	}
+	return k.fence(ctx, it)
+}
+
+// expire has a test failover cleaned up that stood as long as it may. The vault asks
+// in its own name.
+func (k *keeper) expire(ctx context.Context, it vault.Item) error {
+	k.log.Info("a test failover has run out", "item", it.ID, "expired", it.Test.Expires)
+	own := vault.WithCaller(ctx, vault.Caller{Name: "vault", Access: vault.Operator})
+	_, err := (&recoveries{k.workshop}).Act(own, vault.ActionRequest{Item: it.ID, Action: vault.CleanUpTest,
+		Key: fmt.Sprintf("expire/%s/%d", it.ID, it.Test.Expires.UnixNano())})
+	return err
+}
+
+// fence powers off a copy that was powered on while the machine runs at the other
+// site, and raises an alarm that stays until the copy is found off (R46).
+func (k *keeper) fence(ctx context.Context, stored vault.Item) error {
+	release, free := k.owners.tryClaim(stored.ID)
+	if !free {
+		return nil
+	}
+	defer release()
+	stored, err := k.store.Items.Get(ctx, string(stored.ID)) // as it is now
+	if err != nil || stored.Job != "" || stored.Record == nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	it, err := k.load(ctx, stored)
+	if err != nil {
+		return err
+	}
+	m, on, err := it.Intruder(ctx)
+	if err != nil {
+		return err // unknown is never off: the alarm stays as it is
+	}
+	subject := "item " + string(stored.ID)
+	if !on {
+		return k.alerts.settle(ctx, fromFence, subject)
+	}
+	alarm := vault.Alert{Code: "copy-powered-on", Severity: vault.SeverityCritical,
+		Text:   fmt.Sprintf("machine %s at site %s was powered on, while the machine runs at %s; it is powered off again (R46)", m.Ref.Native, otherSite(stored), stored.ActiveSite),
+		Remedy: "find out who started it; what it wrote is compared at the next resync or reprotect"}
+	if err := k.alerts.settle(ctx, fromFence, subject, alarm); err != nil {
+		return err
+	}
+	if it.State == recovery.FailedOver { // its failover may yet be cancelled: the site returned with it running
+		return nil
+	}
+	_, _, err = it.FenceIntruder(ctx)
+	return err
+}
+
+// adopt learns of generations that others have raised (an offline recovery at a
+// master target, or what was done after the backup that this vault was restored
+// from): what the vault issues is above them.
+func (k *keeper) adopt(ctx context.Context, it vault.Item) error {
+	return adopt(ctx, k.core, k.alerts, it, k.registry.MaxGeneration(it.ID))
+}
+
+func adopt(ctx context.Context, c *core, a *alerts, it vault.Item, reported homeward.Generation) error {
+	subject, r := "item "+string(it.ID), it.Record
+	if !reported.Fences(r.Generation) || reported == r.Next {
+		return a.settle(ctx, fromNodes, subject)
+	}
+	if reported.Number >= r.Next.Number {
+		_, err := c.store.Items.Change(ctx, string(it.ID), func(it *vault.Item) error {
+			it.Record.Next = homeward.Generation{Number: reported.Number + 1, ID: homeward.NewID()}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return a.settle(ctx, fromNodes, subject, vault.Alert{Code: "generation-foreign", Severity: vault.SeverityCritical,
+		Text: fmt.Sprintf("nodes have generation %d in force, and the vault knows of %d: the item was moved by somebody else, as by an offline recovery, or after the backup that the vault was restored from",
+			reported.Number, r.Generation.Number),
+		Remedy: "find out where the machine runs now, before anything is done with the item; what the vault does next is above that generation and wins"})
+}

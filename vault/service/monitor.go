@@ -1,0 +1,217 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/vault"
+)
+
+// seen is what is known of an item at the moment.
+type seen struct {
+	heard
+	replication vault.Replication
+}
+
+// monitor asks the nodes of every item how replication stands. What they say is
+// kept in memory alone: after a restart it is asked anew, and not known until then.
+type monitor struct {
+	*core
+	alerts *alerts
+
+	mu   sync.RWMutex
+	live map[homeward.ItemID]seen
+}
+
+const (
+	monitorTimeout = 5 * time.Second // of all calls for one item
+	monitorAtOnce  = 16              // items that are asked at the same time
+	monitorPerSec  = 150             // items a second at most: three calls each
+)
+
+// run asks about all items in rounds, spread evenly, until ctx ends.
+func (m *monitor) run(ctx context.Context) {
+	every(ctx, m.rhythm.Monitor, m.trouble("watch items"), func(ctx context.Context) error {
+		items, err := m.running(ctx)
+		if err != nil {
+			return err
+		}
+		m.forget(items)
+		pace := time.NewTicker(time.Second / monitorPerSec)
+		defer pace.Stop()
+		group, ctx := errgroup.WithContext(ctx)
+		group.SetLimit(monitorAtOnce)
+		for _, it := range items {
+			group.Go(func() error { return m.look(ctx, it) })
+			select {
+			case <-pace.C:
+			case <-ctx.Done():
+			}
+		}
+		return group.Wait()
+	})
+}
+
+// running are the items that have begun to replicate.
+func (m *monitor) running(ctx context.Context) (items []vault.Item, err error) {
+	for it, err := range m.store.Items.All(ctx, vault.Query{}) {
+		if err != nil {
+			return nil, err
+		}
+		if it.Record != nil && it.State != vault.Migrated {
+			it.Record.List.Differ = nil // nothing of the lists is looked at here
+			items = append(items, it)
+		}
+	}
+	return items, nil
+}
+
+func (m *monitor) forget(items []vault.Item) {
+	there := map[homeward.ItemID]bool{}
+	for _, it := range items {
+		there[it.ID] = true
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id := range m.live {
+		if !there[id] {
+			delete(m.live, id)
+		}
+	}
+}
+
+// replicates reports whether points ought to come.
+func replicates(it vault.Item) bool {
+	return it.State == vault.Protected || it.State == vault.Synchronizing
+}
+
+func (m *monitor) look(ctx context.Context, it vault.Item) error {
+	asking, cancel := context.WithTimeout(ctx, monitorTimeout)
+	heard := m.ask(asking, it)
+	cancel()
+	m.mu.Lock()
+	if m.live == nil {
+		m.live = map[homeward.ItemID]seen{}
+	}
+	r := heard.replication(m.live[it.ID].replication, replicates(it), m.now())
+	m.live[it.ID] = seen{heard, r}
+	m.mu.Unlock()
+	threshold, err := m.settingsOf(ctx, it, it.Direction.To)
+	if err != nil {
+		return err
+	}
+	return m.alerts.settle(ctx, fromMonitor, "item "+string(it.ID), heard.alerts(it, r, threshold.RPOThreshold, m.now())...)
+}
+
+// heard is what the nodes of an item say; an error where one could not be asked.
+type heard struct {
+	asked   bool // false: nobody was asked yet
+	capture homeward.CaptureReport
+	route   homeward.RouteReport
+	replica homeward.ReplicaReport
+
+	agent, process, target error
+}
+
+func (m *monitor) ask(ctx context.Context, it vault.Item) (h heard) {
+	h.asked = true
+	from, to := endOf(&it, it.ActiveSite), endOf(&it, otherSite(it))
+	req := homeward.ItemRequest{Item: it.ID}
+	h.capture, h.agent = m.agent(from.Agent).Report(ctx, req)
+	if !replicates(it) { // the machine runs on a view of the master target beside it
+		h.replica, h.target = m.masterTarget(from.MasterTarget).Report(ctx, req)
+		return h
+	}
+	h.route, h.process = m.processServer(from.ProcessServer).Report(ctx, req)
+	h.replica, h.target = m.masterTarget(to.MasterTarget).Report(ctx, req)
+	return h
+}
+
+// replication sums up what was heard; what could not be asked stays as it was last
+// seen, with the reason.
+func (h heard) replication(was vault.Replication, replicates bool, now time.Time) vault.Replication {
+	r := was
+	r.RPO, r.Why = -1, ""
+	if h.agent == nil {
+		r.Phase, r.Progress, r.As, r.LagBytes = h.capture.Phase, h.capture.Progress, now.UTC(), 0
+		for _, d := range h.capture.Disks {
+			r.LagBytes += d.DirtyBytes
+		}
+	} else {
+		r.Why = "the agent cannot be asked: " + h.agent.Error()
+	}
+	if !replicates {
+		r.SpoolBytes, r.Newest = 0, time.Time{}
+		if h.target == nil {
+			r.Points, r.Retention = h.replica.Points, h.replica.RetentionBytes
+		}
+		return r
+	}
+	if h.process == nil {
+		r.SpoolBytes = h.route.SpoolBytes
+		if h.route.TargetError != "" {
+			r.Why = h.route.TargetError
+		}
+	} else if r.Why == "" {
+		r.Why = "the process server cannot be asked: " + h.process.Error()
+	}
+	switch {
+	case h.target == nil:
+		r.Points, r.Retention, r.As = h.replica.Points, h.replica.RetentionBytes, now.UTC()
+		r.Newest = h.replica.NewestPoint.At
+		if h.replica.Fault != "" {
+			r.Why = h.replica.Fault
+		}
+	case h.agent == nil && h.capture.AppliedAt.After(r.Newest):
+		r.Newest = h.capture.AppliedAt
+	case r.Why == "":
+		r.Why = "the master target cannot be asked: " + h.target.Error()
+	}
+	if (h.target == nil || h.agent == nil) && !r.Newest.IsZero() {
+		r.RPO = max(0, now.Sub(r.Newest).Seconds())
+	}
+	return r
+}
+
+// alerts are those that follow. An item that can nowhere be asked about is alarmed
+// by what is known of it last: the age of its newest point only grows.
+func (h heard) alerts(it vault.Item, r vault.Replication, threshold time.Duration, now time.Time) (all []vault.Alert) {
+	if it.State == vault.Protected && threshold > 0 && !r.Newest.IsZero() && !r.Paused && now.Sub(r.Newest) > threshold {
+		all = append(all, vault.Alert{Code: "rpo-exceeded", Severity: vault.SeverityCritical,
+			Text:   fmt.Sprintf("the newest recovery point is from %s, older than the policy's %v", r.Newest.UTC().Format(time.RFC3339), threshold),
+			Remedy: "see why with 'homeward item show " + string(it.ID) + "': a node away, a link too slow, or a fault"})
+	}
+	if h.target == nil && h.replica.Fault != "" {
+		all = append(all, vault.Alert{Code: "replica-fault", Severity: vault.SeverityCritical, Text: h.replica.Fault, Remedy: h.replica.Remedy})
+	}
+	for _, alarms := range [][]homeward.Alarm{h.capture.Alarms, h.replica.Alarms} {
+		for _, a := range alarms {
+			all = append(all, vault.Alert{Code: a.Code, Severity: vault.SeverityWarning, Text: a.Text, Remedy: a.Remedy})
+		}
+	}
+	return all
+}
+
+func (m *monitor) last(id homeward.ItemID) (seen, bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	s, known := m.live[id]
+	return s, known
+}
+
+// overlay puts what was last heard over a stored item.
+func (m *monitor) overlay(it *vault.Item) {
+	now, known := m.last(it.ID)
+	r := now.replication
+	paused, priority := it.Replication.Paused, it.Replication.Priority
+	if !known {
+		r = vault.Replication{RPO: -1, Why: "its nodes have not been asked since the vault was started"}
+	}
+	r.Paused, r.Priority = paused, priority
+	it.Replication = r
+}

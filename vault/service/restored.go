@@ -1,0 +1,49 @@
+package service
+
+import (
+	"context"
+	"strings"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/store"
+	"github.com/homeward-dr/homeward/vault"
+)
+
+// readOnly is why the vault is read-only; empty: it is not. A restored one is, until
+// it knows what was done after its backup.
+func (c *core) readOnly(ctx context.Context) (string, error) {
+	return c.store.Setting(ctx, store.SettingReadOnly)
+}
+
+// Reconcile ends the read-only state of a restored vault. What the vault issues from
+// then on is above every generation that a node has reported.
+func (a *admission) Reconcile(ctx context.Context, force bool) (vault.Status, error) {
+	var status vault.Status
+	request := asked{need: vault.Administrator, action: "vault.reconcile", subject: "vault", detail: map[string]bool{"force": force}, always: true}
+	err := a.order(ctx, request, func(ctx context.Context, _ vault.Caller) (err error) {
+		if status, err = a.status(ctx); err != nil || !status.ReadOnly {
+			return err
+		}
+		if len(status.Unheard) > 0 && !force {
+			return homeward.Errorf("reconcile", homeward.Conflict, "vault", "wait for them, or force it: what they know of newer generations is then learned when they return",
+				"nodes have not reported since the restore: %s", strings.Join(status.Unheard, ", "))
+		}
+		for it, err := range a.store.Items.All(ctx, vault.Query{}) {
+			if err != nil {
+				return err
+			}
+			if it.Record == nil {
+				continue
+			}
+			if err := adopt(ctx, a.core, a.alerts, it, a.registry.MaxGeneration(it.ID)); err != nil {
+				return err
+			}
+		}
+		if err := a.store.SetSetting(ctx, store.SettingReadOnly, ""); err != nil {
+			return err
+		}
+		status, err = a.status(ctx)
+		return err
+	})
+	return status, err
+}

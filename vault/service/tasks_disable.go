@@ -1,0 +1,82 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/vault"
+)
+
+// disable ends protection. What cannot be removed is told; a machine that runs goes
+// on running on its agent's disks until it is shut down.
+func disable(ctx context.Context, w *work) error {
+	left, err := w.item.Disable(ctx, w.asked.Input.Force)
+	if err != nil {
+		return err
+	}
+	subject := "item " + string(w.id())
+	if len(left) == 0 {
+		return w.alerts.settle(ctx, fromJobs, subject)
+	}
+	var says []string
+	for _, l := range left {
+		says = append(says, fmt.Sprintf("at %s: %s (%s); %s", l.Where, l.What, l.Why, l.Remedy))
+	}
+	return w.alerts.settle(ctx, fromJobs, subject, vault.Alert{Code: "left-behind", Severity: vault.SeverityWarning,
+		Text: "disabling has left something behind: " + strings.Join(says, "; "), Remedy: "remove it as it says, or disable the item once more"})
+}
+
+// removeReplicas removes the disks that were made for the replica, and then the item.
+// One whose machine still runs on its agent's disks stays, to be disabled once more.
+func removeReplicas(ctx context.Context, w *work) error {
+	if w.item.Attached {
+		return w.run.Skip("the machine runs on its agent's disks: shut it down, then disable the item once more")
+	}
+	if w.stored.State != vault.Migrated && w.item.Running.Name == w.stored.Original.Site {
+		if err := w.deleteReplica(ctx); err != nil {
+			return err
+		}
+	}
+	if err := w.store.DropScores(ctx, w.id()); err != nil {
+		return err
+	}
+	for _, source := range []string{fromMonitor, fromFence, fromNodes} {
+		if err := w.alerts.settle(ctx, source, "item "+string(w.id())); err != nil {
+			return err
+		}
+	}
+	err := w.store.Items.Delete(ctx, string(w.id()))
+	if homeward.KindOf(err) == homeward.NotFound {
+		return nil
+	}
+	return err
+}
+
+// deleteReplica deletes the disks that CreateTarget had made. Nobody runs on them:
+// the machine runs at its original site.
+func (w *work) deleteReplica(ctx context.Context) error {
+	end := w.stored.Recovery
+	site, err := w.roles.Site(end.Site)
+	if err != nil {
+		return err
+	}
+	for i, ref := range w.item.Copies(w.item.Standby) {
+		_, err := w.finish(ctx, site)(site.DeleteDisk(ctx, "delete-"+w.run.Job().ID+"-"+fmt.Sprint(i), homeward.Ref{Native: ref}))
+		if err != nil && homeward.KindOf(err) != homeward.NotFound && !w.asked.Input.Force {
+			return err
+		}
+	}
+	for _, d := range w.item.Machine.Disks {
+		if err := w.run.Gone(ctx, artefactID(w.id(), "disk", end.Site, string(replicaName(w.id(), d.ID)))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// migrate ends the way back: from now on there is none (R25).
+func migrate(ctx context.Context, w *work) error {
+	return w.change(ctx, func(it *vault.Item) { it.State = vault.Migrated })
+}
