@@ -57,15 +57,6 @@ var actionSummaries = map[vault.Action]string{
 	vault.Resume:            "Resume replication",
 }
 
-// accessOf is what an action takes.
-func accessOf(a vault.Action) vault.Access {
-	switch a {
-	case vault.Enable, vault.Disable, vault.CompleteMigration:
-		return vault.Contributor
-	}
-	return vault.Operator
-}
-
 func (r *routes) actions() {
 	for _, action := range vault.Actions() {
 		body := r.bodyOf(action)
@@ -78,7 +69,7 @@ func (r *routes) actions() {
 			return req
 		}
 		handle(r, route{method: http.MethodPost, path: "/items/{item}/actions/" + string(action), id: string(action), summary: actionSummaries[action],
-			access: accessOf(action), status: http.StatusAccepted,
+			access: action.Access(), status: http.StatusAccepted,
 			detail: "Begins a job. 409 when the action is not allowed now, with the job that runs and the actions that are allowed."},
 			func(ctx context.Context, in *actInput) (*begun, error) {
 				req := ask(in.Item, in.Body)

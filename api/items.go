@@ -22,7 +22,7 @@ type pinBody struct {
 func itemMeta(i vault.Item) vault.Meta { return i.Meta }
 
 func (r *routes) items() {
-	list(r, route{path: "/items", id: "list-items", summary: "List replicated items"}, r.vault.Items)
+	list(r, route{path: "/items", id: "list-items", summary: "List replicated items"}, r.vault.Items, "site", "state")
 	handle(r, route{method: http.MethodGet, path: "/items/{item}", id: "get-item", summary: "Get an item", access: vault.Reader,
 		detail: "With the actions that are allowed now, and why the others are not."},
 		func(ctx context.Context, in *ofItem) (*versioned[vault.Item], error) {

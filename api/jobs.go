@@ -22,7 +22,7 @@ type retryBody struct {
 func jobMeta(j vault.Job) vault.Meta { return j.Meta }
 
 func (r *routes) jobs() {
-	list(r, route{path: "/jobs", id: "list-jobs", summary: "List jobs"}, r.vault.Jobs)
+	list(r, route{path: "/jobs", id: "list-jobs", summary: "List jobs"}, r.vault.Jobs, "item", "state")
 	handle(r, route{method: http.MethodGet, path: "/jobs/{id}", id: "get-job", summary: "Get a job with its tasks", access: vault.Reader},
 		func(ctx context.Context, in *identified) (*versioned[vault.Job], error) {
 			j, err := r.vault.Job(ctx, in.ID)
@@ -51,7 +51,7 @@ func (r *routes) jobs() {
 			return tell(ctx, in.ID, in.Body.Input)
 		})
 	}
-	list(r, route{path: "/artefacts", id: "list-artefacts", summary: "List what jobs made outside the store", detail: "Only what is still there."}, r.vault.Artefacts)
+	list(r, route{path: "/artefacts", id: "list-artefacts", summary: "List what jobs made outside the store", detail: "Only what is still there."}, r.vault.Artefacts, "site", "state")
 }
 
 // Jobs lists what runs and ran.

@@ -16,7 +16,7 @@ type addressesBody struct {
 func nodeMeta(n vault.Node) vault.Meta { return n.Meta }
 
 func (r *routes) nodes() {
-	list(r, route{path: "/nodes", id: "list-nodes", summary: "List nodes"}, r.vault.Nodes)
+	list(r, route{path: "/nodes", id: "list-nodes", summary: "List nodes"}, r.vault.Nodes, "site", "role", "state")
 	handle(r, route{method: http.MethodGet, path: "/nodes/{name}", id: "get-node", summary: "Get a node", access: vault.Reader},
 		func(ctx context.Context, in *named) (*versioned[vault.Node], error) {
 			n, err := r.vault.Node(ctx, in.Name)
@@ -47,7 +47,7 @@ func (r *routes) nodes() {
 		func(ctx context.Context, in *limit) (*nothing, error) {
 			return nil, r.vault.Limit(ctx, in.Name, in.Body)
 		})
-	list(r, route{path: "/enrolments", id: "list-enrolments", summary: "List enrolment tokens", detail: "Their secrets are told only when they are made."}, r.vault.Enrolments)
+	list(r, route{path: "/enrolments", id: "list-enrolments", summary: "List enrolment tokens", detail: "Their secrets are told only when they are made."}, r.vault.Enrolments, "site", "role")
 	type enrol struct {
 		Body vault.EnrolmentRequest
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 func (r *routes) oversight() {
-	list(r, route{path: "/alerts", id: "list-alerts", summary: "List alerts"}, r.vault.Alerts)
+	list(r, route{path: "/alerts", id: "list-alerts", summary: "List alerts"}, r.vault.Alerts, "state")
 	handle(r, route{method: http.MethodPost, path: "/alerts/{id}/acknowledge", id: "acknowledge-alert", summary: "Say that an alert is known", access: vault.Operator,
 		detail: "It stays until its cause is gone."},
 		func(ctx context.Context, in *identified) (*document[vault.Alert], error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -130,10 +131,13 @@ type page[T any] struct {
 	Body vault.Page[T]
 }
 
-// list registers a list.
-func list[T any](r *routes, o route, get func(context.Context, vault.Query) (vault.Page[T], error)) {
-	o.method, o.access = http.MethodGet, vault.Reader
-	o.detail = strings.TrimSpace(o.detail + "\n\nThe order is stable. A filter that means nothing to these entries selects all.")
+// list registers a list; filters are those that mean something to its entries, the
+// vault refuses the others.
+func list[T any](r *routes, o route, get func(context.Context, vault.Query) (vault.Page[T], error), filters ...string) {
+	o.method = http.MethodGet
+	if o.access == "" {
+		o.access = vault.Reader
+	}
 	handle(r, o, func(ctx context.Context, in *listing) (*page[T], error) {
 		entries, err := get(ctx, in.query())
 		if err != nil {
@@ -149,6 +153,10 @@ func list[T any](r *routes, o route, get func(context.Context, vault.Query) (vau
 			out.Link = "<" + in.url.EscapedPath() + "?" + q.Encode() + `>; rel="next"`
 		}
 		return out, nil
+	})
+	op := r.api.OpenAPI().Paths["/v1"+o.path].Get
+	op.Parameters = slices.DeleteFunc(op.Parameters, func(p *huma.Param) bool {
+		return p.Name != "limit" && p.Name != "after" && !slices.Contains(filters, p.Name)
 	})
 }
 

@@ -45,7 +45,7 @@ func (r *routes) sites() {
 			s, err := r.vault.RefreshSite(ctx, in.Name)
 			return answerAt(s, siteMeta, err)
 		})
-	list(r, route{path: "/machines", id: "list-machines", summary: "List machines"}, r.vault.Machines)
+	list(r, route{path: "/machines", id: "list-machines", summary: "List machines"}, r.vault.Machines, "site", "item", "state")
 	handle(r, route{method: http.MethodGet, path: "/machines/{id}", id: "get-machine", summary: "Get a machine", access: vault.Reader,
 		detail: "The id holds a slash, which is written %2F."},
 		func(ctx context.Context, in *identified) (*versioned[vault.Machine], error) {

@@ -13,7 +13,7 @@ type reconcileBody struct {
 }
 
 func (r *routes) tokens() {
-	list(r, route{path: "/tokens", id: "list-tokens", summary: "List API tokens", detail: "Their secrets are told only when they are made."}, r.vault.Tokens)
+	list(r, route{path: "/tokens", id: "list-tokens", summary: "List API tokens", access: vault.Administrator, detail: "Their secrets are told only when they are made."}, r.vault.Tokens)
 	type create struct {
 		Body vault.TokenRequest
 	}

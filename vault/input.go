@@ -29,6 +29,14 @@ var inputs = map[Action][]string{
 // Inputs are the fields of Input that belong to an action, by their JSON names.
 func (a Action) Inputs() []string { return slices.Clone(inputs[a]) }
 
+// Access is what an action takes.
+func (a Action) Access() Access {
+	if a == Enable || a == Disable {
+		return Contributor
+	}
+	return Operator
+}
+
 // Validate refuses an action that does not exist, and names the first field of the
 // input that does not belong to the action.
 func (r ActionRequest) Validate() error {
