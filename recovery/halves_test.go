@@ -120,6 +120,7 @@ func TestReverse_OldMachineStaysOff(t *testing.T) {
 		must(t, err)
 		return len(m.Guards)
 	}
+	w.Site(old).Hyper.Intrude(it.ID()) // nobody shut it down
 	if _, on, err := it.Intruder(ctx); err != nil || !on {
 		t.Fatalf("the source still runs: found %t, %v", on, err)
 	}
