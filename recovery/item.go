@@ -18,6 +18,9 @@ type Side struct {
 	// Disks are references of this side's copies, in the machine's order, as they were
 	// when the item was made; Item.Copies tells those of now.
 	Disks []string
+	// Retention is the volume of Target that the item's points are kept on; empty: where
+	// they are, or its default one.
+	Retention string
 	// AgentName and ProcessName are the names in the certificates of Agent and
 	// Process: deltas are taken from nobody else then. Empty: from any peer of the role.
 	AgentName, ProcessName string

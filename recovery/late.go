@@ -34,7 +34,7 @@ func (it *Item) Resume(ctx context.Context, changed homeward.Changes) error {
 			base = base.Base(next)
 		}
 		_, err = it.Standby.Target.Prepare(ctx, homeward.ReplicaRequest{Machine: it.Machine, Disks: it.Copies(it.Standby),
-			Generation: next, Base: base, Bootable: true, From: it.Running.ProcessName, Policy: it.Policy})
+			Generation: next, Base: base, Bootable: true, From: it.Running.ProcessName, Retention: it.Standby.Retention, Policy: it.Policy})
 		if err == nil {
 			it.Generation, it.Base = next, base
 		}

@@ -39,7 +39,7 @@ func (it *Item) Enable(ctx context.Context) error {
 	it.Generation, it.Base = next, homeward.Position{}.Base(next)
 	err = it.step(ctx, "prepare replica", func(func(homeward.Progress)) error {
 		_, err := it.Standby.Target.Prepare(ctx, homeward.ReplicaRequest{Machine: it.Machine, Disks: it.Copies(it.Standby),
-			Create: true, Generation: it.Generation, Base: it.Base, From: it.Running.ProcessName, Policy: it.Policy})
+			Create: true, Generation: it.Generation, Base: it.Base, From: it.Running.ProcessName, Retention: it.Standby.Retention, Policy: it.Policy})
 		return err
 	})
 	if err == nil { // it may run on its own disks

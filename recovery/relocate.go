@@ -155,7 +155,7 @@ func (it *Item) prepareCopy(ctx context.Context) error {
 	_, err := it.Standby.Target.Unpin(ctx, homeward.PinRequest{Item: it.ID(), Name: branchPin})
 	if err == nil || homeward.KindOf(err) == homeward.NotFound {
 		_, err = it.Standby.Target.Prepare(ctx, homeward.ReplicaRequest{Machine: it.Machine, Disks: it.Copies(it.Standby),
-			Generation: it.Generation, Base: it.Base, From: it.Running.ProcessName, Policy: it.Policy})
+			Generation: it.Generation, Base: it.Base, From: it.Running.ProcessName, Retention: it.Standby.Retention, Policy: it.Policy})
 	}
 	return err
 }

@@ -172,7 +172,7 @@ func (it *Item) becomeReplica(ctx context.Context) error {
 		return err
 	}
 	_, err = it.Standby.Target.Prepare(ctx, homeward.ReplicaRequest{Machine: it.Machine, Disks: it.Copies(it.Standby),
-		Generation: it.Generation, Base: it.Base, Branch: BranchName, Bootable: true, From: it.Running.ProcessName, Policy: it.Policy})
+		Generation: it.Generation, Base: it.Base, Branch: BranchName, Bootable: true, From: it.Running.ProcessName, Retention: it.Standby.Retention, Policy: it.Policy})
 	return err
 }
 
