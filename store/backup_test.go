@@ -125,6 +125,22 @@ func refusedWhole(t *testing.T, url string, s *Store, backup []byte) {
 	}
 }
 
+// A store in which nothing ever happened takes a backup, one with a single setting
+// does not.
+func TestRestoreWantsAnEmptyStore(t *testing.T) {
+	bothURLs(t, func(t *testing.T, url string) {
+		s, err := Open(t.Context(), config(url))
+		must(t, err)
+		backup := backupOf(t, s)
+		must(t, s.SetSetting(t.Context(), "x", "y"), s.Close())
+		refused(t, Restore(t.Context(), config(url), bytes.NewReader(backup)), homeward.Conflict, "not empty")
+		s, err = Open(t.Context(), config(url))
+		must(t, err)
+		_, err = s.writer.Exec("DELETE FROM settings")
+		must(t, err, s.Close(), Restore(t.Context(), config(url), bytes.NewReader(backup)))
+	})
+}
+
 // Restoring one backup twice gives two epochs, each above all before.
 func TestEpochsRise(t *testing.T) {
 	ctx := t.Context()
@@ -284,4 +300,31 @@ func sealed(t *testing.T, body string) []byte {
 	must(t, err, w.Close())
 	sum := blake3.Sum256(out.Bytes())
 	return append(out.Bytes(), sum[:]...)
+}
+
+// FuzzBackup: nothing that a backup might hold makes a restore panic, and what is
+// refused leaves the store empty.
+func FuzzBackup(f *testing.F) {
+	f.Add(`{"schema":1}` + "\n" + `{"table":"settings","columns":["name","value"]}` + "\n" + `["a","b"]` + "\n" + `{"rows":1}`)
+	f.Add(`{"schema":1} [] {"rows":0}`)
+	f.Add("null null")
+	f.Fuzz(func(t *testing.T, body string) {
+		url := newFile(t)
+		if err := Restore(t.Context(), config(url), bytes.NewReader([]byte(body))); homeward.KindOf(err) != homeward.Corrupt {
+			t.Fatalf("not a backup: %v", err)
+		}
+		backup := sealed(t, body)
+		err := Restore(t.Context(), config(url), bytes.NewReader(backup))
+		if err == nil {
+			return
+		}
+		empty := open(t, url)
+		must(t, empty.begin(t.Context(), func(ctx context.Context) error {
+			for _, table := range append([]string{"events"}, backedUp...) {
+				l := loader{tx: empty.current(ctx)}
+				must(t, l.mustBeEmpty(ctx, table))
+			}
+			return nil
+		}))
+	})
 }

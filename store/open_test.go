@@ -219,6 +219,17 @@ func TestFullDisk(t *testing.T) {
 	if n := len(got(s.Sites.List(t.Context(), vault.Query{Limit: 1000}))(t).Entries); n != kept-1 || n < 10 {
 		t.Fatalf("%d of %d", n, kept-1)
 	}
+	// Whoever overlooks that in a transaction keeps nothing of it.
+	err = s.Tx(t.Context(), func(ctx context.Context) error {
+		must(t, s.SetSetting(ctx, "before", "x"))
+		refused(t, s.SetSetting(ctx, "long", strings.Repeat("x", 100_000)), homeward.NoSpace, s.where)
+		refused(t, s.SetSetting(ctx, "after", "x"), homeward.NoSpace, s.where)
+		return nil
+	})
+	refused(t, err, homeward.NoSpace, s.where)
+	if got(s.Setting(t.Context(), "before"))(t)+got(s.Setting(t.Context(), "after"))(t) != "" {
+		t.Fatal("half a transaction")
+	}
 	_, err = s.writer.Exec("PRAGMA max_page_count = 100000")
 	must(t, err, s.Sites.Insert(t.Context(), &vault.Site{Name: "more"}))
 }

@@ -57,7 +57,9 @@ func (s *Store) openPostgreSQL(ctx context.Context, cfg Config) error {
 	f := &fence{where: s.where, log: cfg.Log, instance: homeward.NewID().String()}
 	s.writer = stdlib.OpenDB(*pc, stdlib.OptionAfterConnect(f.enter))
 	oneConnection(s.writer)
-	s.reader = stdlib.OpenDB(*pc)
+	read := pc.Copy()
+	read.RuntimeParams["default_transaction_read_only"] = "on" // nothing gets past the fence
+	s.reader = stdlib.OpenDB(*read)
 	s.reader.SetMaxOpenConns(readers)
 	s.reader.SetMaxIdleConns(readers)
 

@@ -182,7 +182,7 @@ func (s *Store) begun(ctx context.Context, header backupHeader) error {
 		return err
 	}
 	now := s.now()
-	epoch := max(old+1, uint64(now.Unix()))
+	epoch := max(old+1, uint64(max(now.Unix(), 0)))
 	why := "restored from a backup of " + header.Made.Format(time.RFC3339)
 	if err := s.SetSetting(ctx, SettingEpoch, strconv.FormatUint(epoch, 10)); err != nil {
 		return err

@@ -26,7 +26,10 @@ const longest = 30 * time.Second
 
 // Config says where the store is.
 type Config struct {
-	URL string           // "sqlite:/path/vault.db", in a directory that exists, or "postgres://user@host/database"
+	// URL is "sqlite:/path/vault.db", in a directory that exists, on a local file
+	// system; or "postgres://user@host/database", straight to the server: a pooler in
+	// between would break the lock.
+	URL string
 	Log *slog.Logger     // nil: slog.Default()
 	Now func() time.Time // nil: time.Now
 	// Patience is how long to wait for a store that somebody else has locked;
@@ -112,6 +115,13 @@ func (s *Store) Kind() string { return s.kind }
 func (s *Store) Close() error {
 	var errs []error
 	s.closed.Do(func() {
+		if s.lock != nil && s.writer != nil { // the lock goes after the last transaction
+			ctx, cancel := context.WithTimeout(context.Background(), longest)
+			defer cancel()
+			if conn, err := s.writer.Conn(ctx); err == nil {
+				defer conn.Close()
+			}
+		}
 		for _, db := range []*sql.DB{s.reader, s.writer} {
 			if db != nil {
 				errs = append(errs, db.Close())

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+
+	"github.com/homeward-dr/homeward"
 )
 
 // querier is a transaction, or the pool of readers.
@@ -19,6 +21,10 @@ type transaction struct {
 	*sql.Tx
 	savepoints int
 	told       bool // events were written: watchers wake when it is committed
+	// broken is the first failure of the database itself. PostgreSQL does nothing more
+	// in such a transaction; SQLite may have undone it already and would keep each
+	// statement that follows: so nothing follows.
+	broken error
 }
 
 // inside is the key of a store's transaction in a context; each store has its own.
@@ -63,6 +69,9 @@ func (s *Store) begin(ctx context.Context, do func(context.Context) error) error
 	if err := do(context.WithValue(ctx, inside{s}, t)); err != nil {
 		return err
 	}
+	if t.broken != nil { // do went on all the same
+		return t.broken
+	}
 	if err := tx.Commit(); err != nil {
 		return s.failed("commit transaction", errors.Join(err, context.Cause(ctx)))
 	}
@@ -96,19 +105,34 @@ func (s *Store) savepoint(ctx context.Context, t *transaction, do func(context.C
 // with Tx, do must fail before it changes anything, or because the database does.
 func (s *Store) change(ctx context.Context, op string, do func(context.Context, *transaction) error) error {
 	if t := s.current(ctx); t != nil {
-		return s.failed(op, do(ctx, t))
+		return s.within(t, op, func() error { return do(ctx, t) })
 	}
 	return s.Tx(ctx, func(ctx context.Context) error {
-		return s.failed(op, do(ctx, s.current(ctx)))
+		t := s.current(ctx)
+		return s.within(t, op, func() error { return do(ctx, t) })
 	})
 }
 
 // look runs do on the transaction of the context, or on any reader.
 func (s *Store) look(ctx context.Context, op string, do func(context.Context, querier) error) error {
 	if t := s.current(ctx); t != nil {
-		return s.failed(op, do(ctx, t))
+		return s.within(t, op, func() error { return do(ctx, t) })
 	}
 	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
 	return s.failed(op, do(ctx, s.reader))
+}
+
+// within is a call in a transaction.
+func (s *Store) within(t *transaction, op string, do func() error) error {
+	if t.broken != nil {
+		return t.broken
+	}
+	err := do()
+	var refusal *homeward.Error
+	if err != nil && !errors.As(err, &refusal) {
+		err = s.failed(op, err)
+		t.broken = err
+	}
+	return err
 }
