@@ -119,7 +119,7 @@ func (s *Store) Close() error {
 			ctx, cancel := context.WithTimeout(context.Background(), longest)
 			defer cancel()
 			if conn, err := s.writer.Conn(ctx); err == nil {
-				defer conn.Close()
+				defer func() { _ = conn.Close() }() // the last of a database that is closed by then
 			}
 		}
 		for _, db := range []*sql.DB{s.reader, s.writer} {
