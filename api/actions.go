@@ -19,14 +19,14 @@ type actionBody struct {
 }
 
 type actInput struct {
-	ofItem
-	expecting
-	Key  string `header:"Idempotency-Key" doc:"The same request under the same key, within a day, answers the job that it made; another one is refused."`
-	Body *actionBody
+	Item    homeward.ItemID `path:"item"`
+	IfMatch string          `header:"If-Match" doc:"ETag of the resource as it was read; if it has changed since, the answer is 409. Absent or *: any."`
+	Key     string          `header:"Idempotency-Key" doc:"The same request under the same key, within a day, answers the job that it made; another one is refused."`
+	Body    *actionBody
 }
 
 type planInput struct {
-	ofItem
+	Item homeward.ItemID `path:"item"`
 	Body *actionBody
 }
 
@@ -90,9 +90,9 @@ func (r *routes) actions() {
 			}, takes)
 	}
 	type placement struct {
-		ofItem
-		From string `query:"from" doc:"Site that the direction starts at; empty: what follows from the item's state."`
-		To   string `query:"to" doc:"Site that it leads to."`
+		Item homeward.ItemID `path:"item"`
+		From string          `query:"from" doc:"Site that the direction starts at; empty: what follows from the item's state."`
+		To   string          `query:"to" doc:"Site that it leads to."`
 	}
 	handle(r, route{method: http.MethodGet, path: "/items/{item}/placement", id: "get-placement", summary: "Get the inputs of the next reprotect or enable", access: vault.Reader},
 		func(ctx context.Context, in *placement) (*document[vault.PlacementFields], error) {

@@ -34,7 +34,7 @@ func (r *routes) items() {
 			return answer(r.vault.Points(ctx, in.Item))
 		})
 	type pin struct {
-		ofItem
+		Item homeward.ItemID `path:"item"`
 		Body pinBody
 	}
 	pinned := func(in *pin) homeward.PinRequest {
@@ -61,7 +61,7 @@ func (r *routes) items() {
 			return &proof{ContentType: "application/json", Body: data}, err
 		})
 	type tune struct {
-		ofItem
+		Item homeward.ItemID `path:"item"`
 		Body vault.TuneRequest
 	}
 	handle(r, route{method: http.MethodPatch, path: "/items/{item}", id: "tune-item", summary: "Change priority, pause or resume replication", access: vault.Operator},

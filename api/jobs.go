@@ -28,9 +28,8 @@ func (r *routes) jobs() {
 			j, err := r.vault.Job(ctx, in.ID)
 			return answerAt(j, jobMeta, err)
 		})
-	type plain struct{ identified }
 	type retry struct {
-		identified
+		ID   string `path:"id"`
 		Body *retryBody
 	}
 	for _, action := range jobActions {
@@ -41,7 +40,7 @@ func (r *routes) jobs() {
 			return answerAt(j, jobMeta, err)
 		}
 		if action != vault.JobRetry {
-			handle(r, o, func(ctx context.Context, in *plain) (*versioned[vault.Job], error) { return tell(ctx, in.ID, nil) })
+			handle(r, o, func(ctx context.Context, in *identified) (*versioned[vault.Job], error) { return tell(ctx, in.ID, nil) })
 			continue
 		}
 		handle(r, o, func(ctx context.Context, in *retry) (*versioned[vault.Job], error) {

@@ -29,7 +29,7 @@ func (r *routes) nodes() {
 			return answerAt(n, nodeMeta, err)
 		})
 	type addresses struct {
-		named
+		Name string `path:"name"`
 		Body addressesBody
 	}
 	handle(r, route{method: http.MethodPut, path: "/nodes/{name}/addresses", id: "set-addresses", summary: "Replace a node's addresses", access: vault.Contributor,
@@ -39,7 +39,7 @@ func (r *routes) nodes() {
 			return answerAt(n, nodeMeta, err)
 		})
 	type limit struct {
-		named
+		Name string `path:"name"`
 		Body homeward.LimitRequest
 	}
 	handle(r, route{method: http.MethodPut, path: "/nodes/{name}/limit", id: "set-limit", summary: "Set a process server's bandwidth schedule", access: vault.Operator,

@@ -23,9 +23,9 @@ func (r *routes) policies() {
 			return answerAt(p, policyMeta, err)
 		})
 	type put struct {
-		named
-		expecting
-		Body policyBody
+		Name    string `path:"name"`
+		IfMatch string `header:"If-Match" doc:"ETag of the resource as it was read; if it has changed since, the answer is 409. Absent or *: any."`
+		Body    policyBody
 	}
 	handle(r, route{method: http.MethodPut, path: "/policies/{name}", id: "put-policy", summary: "Make or change a forward policy", access: vault.Contributor,
 		detail: "Its failback policy comes with it, and cannot be edited."},

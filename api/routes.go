@@ -76,12 +76,6 @@ type identified struct {
 	ID string `path:"id"`
 }
 
-// expecting is part of the input of operations that are refused when the resource
-// has changed since.
-type expecting struct {
-	IfMatch string `header:"If-Match" doc:"ETag of the resource as it was read; if it has changed since, the answer is 409. Absent or *: any."`
-}
-
 // document is an answer.
 type document[T any] struct {
 	Body T

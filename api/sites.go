@@ -22,9 +22,9 @@ func (r *routes) sites() {
 			return answerAt(s, siteMeta, err)
 		})
 	type put struct {
-		named
-		expecting
-		Body siteBody
+		Name    string `path:"name"`
+		IfMatch string `header:"If-Match" doc:"ETag of the resource as it was read; if it has changed since, the answer is 409. Absent or *: any."`
+		Body    siteBody
 	}
 	handle(r, route{method: http.MethodPut, path: "/sites/{name}", id: "put-site", summary: "Make or change a site", access: vault.Contributor},
 		func(ctx context.Context, in *put) (*versioned[vault.Site], error) {
