@@ -45,6 +45,26 @@ func TestWrongURLs(t *testing.T) {
 	refused(t, err, homeward.Unauthentic, "none")
 }
 
+// Closing waits for a transaction that runs: it is kept, and the next vault has to
+// wait for its end.
+func TestCloseWaits(t *testing.T) {
+	bothURLs(t, func(t *testing.T, url string) {
+		s := open(t, url)
+		closed := make(chan error, 1)
+		must(t, s.Tx(t.Context(), func(ctx context.Context) error {
+			go func() { closed <- s.Close() }()
+			must(t, s.Sites.Insert(ctx, &vault.Site{Name: "home"}))
+			_, err := Open(t.Context(), config(url))
+			refused(t, err, homeward.InUse, "process")
+			return s.Sites.Insert(ctx, &vault.Site{Name: "away"})
+		}))
+		must(t, <-closed)
+		if n := len(got(open(t, url).Sites.List(t.Context(), vault.Query{}))(t).Entries); n != 2 {
+			t.Fatalf("%d of 2", n)
+		}
+	})
+}
+
 // What is in the way of a URL is no trouble in a file name.
 func TestOddPath(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a b%41?x=y#z&.db")

@@ -115,21 +115,34 @@ func (s *Store) Kind() string { return s.kind }
 func (s *Store) Close() error {
 	var errs []error
 	s.closed.Do(func() {
-		if s.lock != nil && s.writer != nil { // the lock goes after the last transaction
-			ctx, cancel := context.WithTimeout(context.Background(), longest)
-			defer cancel()
-			if conn, err := s.writer.Conn(ctx); err == nil {
-				defer func() { _ = conn.Close() }() // the last of a database that is closed by then
-			}
-		}
+		last := s.lastTransaction()
 		for _, db := range []*sql.DB{s.reader, s.writer} {
 			if db != nil {
 				errs = append(errs, db.Close())
 			}
 		}
-		if s.lock != nil {
+		if last != nil {
+			errs = append(errs, last.Close())
+		}
+		if s.lock != nil { // nobody writes any more
 			errs = append(errs, s.lock.Unlock())
 		}
 	})
 	return s.failed("close store", errors.Join(errs...))
+}
+
+// lastTransaction waits for the end of the transactions that run or queue, and
+// keeps others from beginning: it holds the connection that writes. PostgreSQL needs
+// none of it, for there that connection is the lock.
+func (s *Store) lastTransaction() *sql.Conn {
+	if s.lock == nil || s.writer == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), longest)
+	defer cancel()
+	conn, err := s.writer.Conn(ctx)
+	if err != nil { // there is no connection to wait for
+		return nil
+	}
+	return conn
 }
