@@ -124,7 +124,6 @@ func (a *actionFlags) add(r *remote, cmd *cobra.Command, action vault.Action) {
 	f.Int64Var(&a.revision, "revision", 0, "only if the item is still at this `revision`")
 	f.BoolVar(&a.dry, "dry-run", false, "tell what would be done, what it costs and what stops it; change nothing")
 	f.BoolVar(&a.wait, "wait", false, "wait until the job, and those it begins, have ended")
-	cmd.MarkFlagsMutuallyExclusive("dry-run", "wait")
 }
 
 func (a *actionFlags) node(r *remote, cmd *cobra.Command, into *string, name, usage string) {
@@ -142,6 +141,9 @@ func (a *actionFlags) addProbe(cmd *cobra.Command) {
 
 // act plans with --dry-run, else asks, starts the job, and waits for it if told to.
 func (a *actionFlags) act(ctx context.Context, r *remote, v vault.Vault, req vault.ActionRequest, ask string) error {
+	if a.dry && a.wait {
+		return homeward.Errorf("read flags", homeward.Invalid, "--wait", "leave one of them out", "--dry-run starts no job to wait for")
+	}
 	req.Input, req.Key, req.Revision = a.input, a.key, a.revision
 	if p := a.probe; p.TCP != "" || p.HTTP != "" || len(p.Command) > 0 || p.Timeout != 0 {
 		req.Input.Probe = &p

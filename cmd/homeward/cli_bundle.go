@@ -100,7 +100,7 @@ func (b *bundle) write(ctx context.Context, v vault.Vault, w io.Writer) error {
 func (b *bundle) addOfItems(ctx context.Context, v vault.Vault) error {
 	for i, err := range items.each(ctx, v, vault.Query{}) {
 		if err != nil {
-			return nil //nolint:nilerr // items.error.txt says it
+			return nil // items.json.error.txt says it
 		}
 		ready, err := v.Readiness(ctx, i.ID)
 		if err := b.add("items/"+string(i.ID)+"/readiness.json", ready, err); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -12,8 +13,8 @@ import (
 
 func pointCommands(r *remote) *cobra.Command {
 	return group("point", "Recovery points", pointList(r),
-		pointPin(r, "pin", "Hold a point against thinning", "held", vault.Vault.Pin),
-		pointPin(r, "unpin", "Let a held point go", "let go", vault.Vault.Unpin))
+		pointPin(r, "pin", "Hold a point against thinning", "held by", vault.Vault.Pin),
+		pointPin(r, "unpin", "Let a held point go", "no longer held by", vault.Vault.Unpin))
 }
 
 func pointList(r *remote) *cobra.Command {
@@ -22,6 +23,7 @@ func pointList(r *remote) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		slices.SortStableFunc(l.Points, func(a, b homeward.Point) int { return b.At.Compare(a.At) })
 		rows := [][]any{{"POINT", "AT", "KIND", "UNDO", "HELD BY", ""}}
 		for _, p := range l.Points {
 			note := ""
@@ -49,7 +51,7 @@ func pointPin(r *remote, use, short, did string, do func(vault.Vault, context.Co
 		if err := do(v, ctx, req); err != nil {
 			return err
 		}
-		return r.print(req, "point %s of %s is %s by %s", shortPosition(p), item, did, req.Name)
+		return r.print(req, "point %s of %s is %s %s", shortPosition(p), item, did, req.Name)
 	})
 	cmd.Flags().StringVar(&name, "name", "", "`who` holds it")
 	return items.completed(r, cmd)

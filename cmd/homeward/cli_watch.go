@@ -12,7 +12,11 @@ import (
 
 // lookEvery is how often what is watched is looked at without an event: ages and
 // rates change by themselves, and an event can be missed while the vault is away.
-const lookEvery = 2 * time.Second
+// The first looks come sooner, as what happens before the stream stands is missed.
+const (
+	firstLook = 100 * time.Millisecond
+	lookEvery = 2 * time.Second
+)
 
 // patience is how many looks in a row may fail because the vault is away.
 const patience = 150
@@ -27,8 +31,9 @@ func (r *remote) follow(ctx context.Context, v vault.Vault, kinds []string, look
 	defer listening.Wait()
 	defer cancel()
 	listening.Go(func() { wake(ctx, v, kinds, events) })
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
+	next := firstLook
+	timer := time.NewTimer(next)
+	defer timer.Stop()
 	for away := 0; ; {
 		done, err := look(ctx)
 		switch {
@@ -49,8 +54,10 @@ func (r *remote) follow(ctx context.Context, v vault.Vault, kinds []string, look
 		case <-ctx.Done():
 			return nil
 		case <-events:
-		case <-tick.C:
+		case <-timer.C:
+			next = min(2*next, lookEvery)
 		}
+		timer.Reset(next)
 	}
 }
 
