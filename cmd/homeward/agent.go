@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/agent"
 	"github.com/homeward-dr/homeward/pki"
 	"github.com/homeward-dr/homeward/role"
@@ -56,7 +57,8 @@ func openAgent(ctx context.Context, n node, live, spill string, guests tcpGuests
 	if err != nil {
 		return opened{}, errors.Join(err, next.close())
 	}
-	return opened{control: role.AgentHandler(a), close: func() error {
+	tell := func(req homeward.HealthRequest, r *homeward.HealthReport) { tellItems(a, req, r) }
+	return opened{control: role.AgentHandler(a), tell: tell, close: func() error {
 		// The agent first: it is who uses the connections.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()

@@ -16,6 +16,7 @@ import (
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/block"
 	"github.com/homeward-dr/homeward/durable"
+	"github.com/homeward-dr/homeward/member"
 	"github.com/homeward-dr/homeward/pki"
 	"github.com/homeward-dr/homeward/role"
 	"github.com/homeward-dr/homeward/ship"
@@ -109,6 +110,7 @@ type node struct {
 	log   *slog.Logger
 	fault func(point string) // nil: none
 	fs    durable.FS
+	epoch *role.Epoch // the highest of a vault that was met
 }
 
 // openers are the kinds of disk references this binary knows.
@@ -123,8 +125,10 @@ func (n node) openers() block.Openers {
 // opened is a role that has recovered its state and works.
 type opened struct {
 	control http.Handler // what a controller may call
-	data    http.Handler // what other roles may put; nil: it has no data face
-	close   func() error
+	// tell adds to a heartbeat what this role knows; nil: nothing.
+	tell  func(homeward.HealthRequest, *homeward.HealthReport)
+	data  http.Handler // what other roles may put; nil: it has no data face
+	close func() error
 }
 
 // ready is what a parent process waits for on standard output.
@@ -206,7 +210,7 @@ func serveNode(ctx context.Context, n node, o opened, ln net.Listener) error {
 		defer stop()
 		data <- serveData(dataCtx, n, o.data, ln)
 	}()
-	go func() { control <- serveControl(ctx, n, o.control) }()
+	go func() { control <- serveControl(ctx, n, o) }()
 	<-ctx.Done()
 	err := <-control
 	stopData()
@@ -222,24 +226,21 @@ func serveData(ctx context.Context, n node, h http.Handler, ln net.Listener) err
 	// said by the handler, in words that reach the caller.
 	config := n.id.ServerTLS(pki.Roles()...)
 	config.NextProtos = []string{"http/1.1"}
-	return ship.Serve(ctx, ship.NewServer(h, config, n.log), ln)
+	return ship.Serve(ctx, ship.NewServer(member.Face(h), config, n.log), ln)
 }
 
-func serveControl(ctx context.Context, n node, h http.Handler) error {
+func serveControl(ctx context.Context, n node, o opened) error {
 	if len(n.flags.controllers) == 0 {
 		<-ctx.Done()
 		return nil
-	}
-	epoch, err := role.OpenEpoch(n.fs, filepath.Join(n.flags.dir, "epoch"))
-	if err != nil {
-		return err
 	}
 	return role.Serve(ctx, role.Options{
 		Controllers: n.flags.controllers,
 		TLS:         n.id.ClientTLS(pki.Vault),
 		Hello:       role.Hello{Peer: n.id.Peer(), Version: buildVersion().Version},
-		Handler:     h,
-		Epoch:       epoch,
+		Handler:     o.control,
+		Member:      member.New(member.Config{TLS: n.id.ClientTLS(pki.ProcessServer, pki.MasterTarget), Tell: o.tell}),
+		Epoch:       n.epoch,
 		Log:         n.log,
 	})
 }
@@ -264,7 +265,8 @@ func (c *command) newNode(want pki.Role, f nodeFlags) (node, error) {
 	if fault != nil {
 		n.fs = faultFS{n.fs, fault}
 	}
-	return n, nil
+	n.epoch, err = role.OpenEpoch(n.fs, filepath.Join(n.flags.dir, "epoch"))
+	return n, err
 }
 
 // endTimeout is how long a process may take to end in order: the data face's five

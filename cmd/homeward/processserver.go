@@ -39,6 +39,7 @@ func openProcessServer(ctx context.Context, n node, spool int64) (opened, error)
 	}
 	return opened{
 		control: role.ProcessServerHandler(s),
+		tell:    func(req homeward.HealthRequest, r *homeward.HealthReport) { tellItems(s, req, r) },
 		data:    ship.NewHandler(s, onlyFrom(pki.Agent, s.MaySend)),
 		close:   s.Close,
 	}, nil

@@ -39,6 +39,7 @@ type Config struct {
 	Workload   []string // command of the built-in workload; disks and console are added
 	// Tied ends machines with this process; else they outlive it.
 	Tied bool
+	FS   durable.FS // of Dir; default durable.OS()
 	Log  *slog.Logger
 	Now  func() time.Time
 }
@@ -75,6 +76,9 @@ func Open(cfg Config) (*Site, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.FS == nil {
+		cfg.FS = durable.OS()
+	}
 	if len(cfg.Networks) == 0 {
 		cfg.Networks = []Network{{Name: "production"}, {Name: "isolated", Isolated: true}}
 	}
@@ -83,7 +87,7 @@ func Open(cfg Config) (*Site, error) {
 			return nil, homeward.Errorf("open site", homeward.Invalid, "networks", "give each network its own name", "%q", n.Name)
 		}
 	}
-	s := &Site{cfg: cfg, fsys: durable.OS(), machines: map[string]*machine{}, running: map[string]homeward.Operation{}}
+	s := &Site{cfg: cfg, fsys: cfg.FS, machines: map[string]*machine{}, running: map[string]homeward.Operation{}}
 	for _, dir := range append([]string{s.dir("machines"), s.dir("operations"), s.dir("run")}, cfg.Datastores...) {
 		if err := s.fsys.MkdirAll(dir, 0o700); err != nil {
 			return nil, homeward.Errorf("open site", homeward.IO, dir, "make the directory writable", "%w", err)
