@@ -33,15 +33,15 @@ func TestOldGuestNeverWritesAgain(t *testing.T) {
 	r.must(r.Item.Commit(r.ctx))
 	r.Home.In.Restore()
 	r.Away.In.Restore()
-	// Handed over: the old guest's connection is gone, its export's name burnt.
+	// Its host has forgotten it: else reprotect would end it. Handed over: its
+	// connection is gone, its export's name burnt.
+	r.must(r.Reinstall(r.Home))
 	r.reprotect()
 	r.wake(old, "after reprotect")
 	r.prove()
 	r.write(20)
-	// It sleeps through the way home too, on a host that has forgotten it: else the
-	// site would end it before the machine is booted there again.
+	// It sleeps through the way home too.
 	r.must(old.Signal(syscall.SIGSTOP))
-	r.must(r.Reinstall(r.Home))
 	r.failBack(r.planned)
 	r.write(20)
 	r.powerOff(r.Home) // so that every change is the old guest's
