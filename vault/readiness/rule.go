@@ -14,7 +14,7 @@ type Rule struct {
 	Source  string // where the seeds state it: "000 L39"; ours: "Homeward"
 	Facts   string // where its facts come from, live
 	Blocks  bool   // its violation is a blocker: it must pass, and unknown does not
-	Ignores bool   // an operator may override its blocker, with a reason
+	Ignores bool   // an operator may let a violation, or an unknown fact, pass with a reason
 	Check   func(*inquiry)
 }
 
@@ -77,7 +77,7 @@ func (q *inquiry) add(v vault.Verdict, subject, remedy, text string, args ...any
 	q.found = append(q.found, vault.Finding{
 		Rule: q.rule.ID, Title: q.rule.Title, Verdict: v, Subject: subject,
 		Text: fmt.Sprintf(text, args...), Remedy: remedy, At: q.Now,
-		Overridable: v == vault.Blocker && q.rule.Ignores,
+		Overridable: q.rule.Ignores && (v == vault.Blocker || v == vault.UnknownFact),
 	})
 }
 

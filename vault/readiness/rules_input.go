@@ -31,32 +31,43 @@ func alternateInputs(q *inquiry) {
 		q.skip(q.item(), "it is to go to its original location")
 		return
 	}
-	for _, input := range []struct {
-		name string
-		v    Value[string]
-	}{{"datastore", q.Chosen.Datastore}, {"retention volume", q.Chosen.Retention}} {
-		p, known := need(q, q.item(), "the "+input.name+" that is chosen", input.v)
-		if !known {
+	datastores, known := datastoreField(q)
+	if !known {
+		return
+	}
+	if datastores != nil {
+		if p, known := need(q, q.item(), "the datastore that is chosen", q.Chosen.Datastore); !known {
 			return
-		}
-		if p == nil || *p == "" {
-			q.block(q.item(), "see 'homeward item placement "+string(q.Item.ID)+"'", "no %s is given for the new machine", input.name)
+		} else if p == nil || *p == "" {
+			q.block(q.item(), "see 'homeward item placement "+string(q.Item.ID)+"', and give one with --datastore", "no datastore is given for the new machine")
 			return
 		}
 	}
-	q.ok(q.item(), "datastore and retention volume are given")
+	retentionGiven(q)
+}
+
+// datastoreField is the target site's choice of datastores; nil: it has none.
+func datastoreField(q *inquiry) (*homeward.Field, bool) {
+	fields, known := must(q, "site "+q.To.Name, "the inputs it takes", q.Chosen.Options)
+	if !known {
+		return nil, false
+	}
+	i := slices.IndexFunc(fields, func(f homeward.Field) bool { return f.Name == "datastore" })
+	if i < 0 {
+		return nil, true
+	}
+	return &fields[i], true
 }
 
 func datastoreGiven(q *inquiry) {
 	if !inputTime(q) {
 		return
 	}
-	fields, known := must(q, "site "+q.To.Name, "the inputs it takes", q.Chosen.Options)
+	field, known := datastoreField(q)
 	if !known {
 		return
 	}
-	i := slices.IndexFunc(fields, func(f homeward.Field) bool { return f.Name == "datastore" })
-	if i < 0 {
+	if field == nil {
 		q.skip("site "+q.To.Name, "it has no datastores")
 		return
 	}
@@ -69,15 +80,15 @@ func datastoreGiven(q *inquiry) {
 		return
 	}
 	subject := "datastore " + *p
-	if len(fields[i].Options) == 0 {
+	if len(field.Options) == 0 {
 		q.ok(subject, "given")
 		return
 	}
-	for _, o := range fields[i].Options {
+	for _, o := range field.Options {
 		if o.Value != *p {
 			continue
 		}
-		if !o.Eligible {
+		if !o.Eligible && !q.original() {
 			q.block(subject, "choose another: 'homeward item placement "+string(q.Item.ID)+"'", "not eligible: %s", o.Why)
 			return
 		}

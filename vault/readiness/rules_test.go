@@ -150,7 +150,7 @@ func cases() map[string]ruleCase {
 		"H5":   {Away, func(f *Facts) { f.Need = is(gib) }, func(f *Facts) { f.Need = Value[int64]{} }, noTarget},
 		"R36": {Away, func(f *Facts) { f.Chosen.Location, f.Chosen.Datastore = vault.AlternateLocation, none[string]() },
 			func(f *Facts) { f.Chosen.Location, f.Chosen.Datastore = vault.AlternateLocation, Value[string]{} }, func(*Facts) {}},
-		"R40":  {Away, func(f *Facts) { f.Chosen.Datastore = is("ds2") }, func(f *Facts) { f.Chosen.Options = Value[[]homeward.Field]{} }, returning},
+		"R40":  {Away, func(f *Facts) { f.Chosen.Datastore = is("ds3") }, func(f *Facts) { f.Chosen.Options = Value[[]homeward.Field]{} }, returning},
 		"R41":  {Away, func(f *Facts) { f.Chosen.Retention = none[string](); f.MasterTarget.Volumes = is([]homeward.Volume{}) }, func(f *Facts) { f.Chosen.Retention = Value[string]{} }, returning},
 		"R42":  {Away, func(f *Facts) { f.Policy.V.Name = "silver" }, policyDeaf, nil},
 		"R45":  {Away, func(f *Facts) { f.Old.Power = is(homeward.PowerOn) }, func(f *Facts) { f.Old.Power = is(homeward.PowerUnknown) }, forward},
@@ -233,10 +233,13 @@ func TestRules_Degrees(t *testing.T) {
 			f.Chosen.Location = vault.AlternateLocation
 			f.To.Capabilities.V.Lacks = map[string]string{"Create": "x"}
 		}, vault.Blocker, "Create"},
-		"the default volume":  {"R41", func(f *Facts) { f.Chosen.Retention = none[string]() }, vault.OK, "default"},
-		"no datastores there": {"R40", func(f *Facts) { f.Chosen.Options = is([]homeward.Field{}) }, vault.NotApplicable, "no datastores"},
-		"nearly full":         {"H5", func(f *Facts) { f.MasterTarget.Volumes.V[0].Free = 100 << 20 }, vault.Warning, "100.0 MiB free"},
-		"no estimate":         {"H5", func(f *Facts) { f.Need = none[int64]() }, vault.OK, "free"},
+		"the default volume":    {"R41", func(f *Facts) { f.Chosen.Retention = none[string]() }, vault.OK, "default"},
+		"not eligible, unused":  {"R40", func(f *Facts) { f.Chosen.Datastore = is("ds2") }, vault.OK, "has it"},
+		"not eligible, used":    {"R40", func(f *Facts) { f.Chosen.Datastore = is("ds2"); f.Chosen.Location = vault.AlternateLocation }, vault.Blocker, "read-only"},
+		"alternate, by default": {"R36", func(f *Facts) { f.Chosen.Retention = none[string](); f.Chosen.Location = vault.AlternateLocation }, vault.OK, "default"},
+		"no datastores there":   {"R40", func(f *Facts) { f.Chosen.Options = is([]homeward.Field{}) }, vault.NotApplicable, "no datastores"},
+		"nearly full":           {"H5", func(f *Facts) { f.MasterTarget.Volumes.V[0].Free = 100 << 20 }, vault.Warning, "100.0 MiB free"},
+		"no estimate":           {"H5", func(f *Facts) { f.Need = none[int64]() }, vault.OK, "free"},
 	} {
 		for _, r := range Rules() {
 			if r.ID != c.rule {
