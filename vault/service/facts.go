@@ -25,8 +25,8 @@ func (g *gatherer) facts(ctx context.Context, it vault.Item, in vault.Input) (re
 	g.monitor.overlay(&it)
 	now := g.now().UTC()
 	f := readiness.Facts{Now: now, Version: g.version, Item: it,
-		Group: readiness.None[readiness.Group](fromVault, now), Retained: readiness.NotKnown[bool](fromVault, "the sites do not tell addresses"),
-		Need: readiness.None[int64](fromVault, now)}
+		Group: readiness.None[readiness.Group](fromVault, now),
+		Need:  readiness.None[int64](fromVault, now)}
 	from, to := readiness.EndsOf(it)
 	way, err := g.placement.preselect(ctx, it, homeward.Direction{From: from.Site, To: to.Site}, in)
 	if err != nil {
@@ -40,6 +40,7 @@ func (g *gatherer) facts(ctx context.Context, it vault.Item, in vault.Input) (re
 		func(ctx context.Context) (err error) { f.To, err = g.site(ctx, to.Site); return err },
 		func(ctx context.Context) (err error) { f.Running, err = g.machineAt(ctx, it, from.Site); return err },
 		func(ctx context.Context) (err error) { f.Old, err = g.machineAt(ctx, it, to.Site); return err },
+		func(ctx context.Context) (err error) { f.Retained, err = g.retained(ctx, it); return err },
 		func(ctx context.Context) error { return g.nodes(ctx, &f, way) },
 		func(ctx context.Context) error { return g.policy(ctx, &f) },
 	} {
@@ -75,7 +76,7 @@ func (g *gatherer) machineAt(ctx context.Context, it vault.Item, site string) (r
 	}
 	m, err := g.store.Machines.Get(ctx, id)
 	if homeward.KindOf(err) == homeward.NotFound {
-		return noMachine(source, g.now().UTC()), nil
+		return g.unlisted(ctx, it, site)
 	}
 	if err != nil {
 		return readiness.MachineAt{}, err
@@ -99,6 +100,16 @@ func (g *gatherer) machineAt(ctx context.Context, it vault.Item, site string) (r
 	at.Attachments = readiness.Is(m.Found.Disks, source, m.Seen)
 	at.Snapshots, err = g.snapshots(ctx, site, m)
 	return at, err
+}
+
+// unlisted is a machine that the vault has no record of: there is none if the site
+// was read whole since the item last changed; else nobody knows.
+func (g *gatherer) unlisted(ctx context.Context, it vault.Item, site string) (readiness.MachineAt, error) {
+	stored, err := g.store.Sites.Get(ctx, site)
+	if err != nil || stored.Connected && stored.Seen.After(it.Changed) {
+		return noMachine("site "+site, stored.Seen), err
+	}
+	return readiness.MachineAt{}, nil
 }
 
 // snapshots are absent where the site has none at all; where it has them, no site

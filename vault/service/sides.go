@@ -38,7 +38,7 @@ func (c *core) side(ctx context.Context, end vault.End, out, in vault.Purpose) (
 		return nil, err
 	}
 	s := &recovery.Side{Name: end.Site, Site: site, Agent: c.agent(end.Agent), Process: c.processServer(end.ProcessServer),
-		Target: c.masterTarget(end.MasterTarget), Disks: end.Disks, AgentName: end.Agent, ProcessName: end.ProcessServer}
+		Target: c.masterTarget(end.MasterTarget), Retention: end.Retention, Disks: end.Disks, AgentName: end.Agent, ProcessName: end.ProcessServer}
 	if s.SinkURL, err = c.urlOf(ctx, end.ProcessServer, out); err == nil {
 		s.TargetURL, err = c.urlOf(ctx, end.MasterTarget, in)
 	}

@@ -39,6 +39,11 @@ func (w *work) direction() homeward.Direction {
 
 // stops refuses to go on while a rule blocks that nobody has overridden.
 func (w *work) stops(ctx context.Context, it vault.Item) error {
+	for _, site := range []string{it.Original.Site, it.Recovery.Site} {
+		if _, err := w.discovery.refresh(ctx, site); err != nil { // the rules say what that means
+			w.log.Info("a site's inventory was not read", "site", site, "error", err)
+		}
+	}
 	facts, err := w.gatherer.facts(ctx, it, w.asked.Input)
 	if err != nil {
 		return err

@@ -1,0 +1,315 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/durable"
+	"github.com/homeward-dr/homeward/durable/powerloss"
+	"github.com/homeward-dr/homeward/pki"
+	"github.com/homeward-dr/homeward/recovery"
+	"github.com/homeward-dr/homeward/store"
+	"github.com/homeward-dr/homeward/test/world"
+	"github.com/homeward-dr/homeward/vault"
+)
+
+// rig is two sites with their roles in this process, and a vault over a real store.
+type rig struct {
+	t     *testing.T
+	w     *world.World
+	url   string
+	store *store.Store
+	*Service
+	id     *pki.Identity
+	sites  map[string]*site
+	clock  *clock
+	ending func()
+	ended  chan struct{}
+}
+
+// clock is the vault's, which a test may set forward.
+type clock struct {
+	mu    sync.Mutex
+	ahead time.Duration
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.ahead)
+}
+
+func (c *clock) forward(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ahead += d
+}
+
+// site is a world's site behind its configuration server, which can be away.
+type site struct {
+	*world.Hypervisor
+	names []string
+
+	mu   sync.Mutex
+	away bool
+}
+
+func (s *site) answer() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.away {
+		return homeward.Errorf("ask site", homeward.Unavailable, "site", "start its configuration server", "it is away")
+	}
+	return nil
+}
+
+func (s *site) leave(away bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.away = away
+}
+
+func (s *site) Machines(ctx context.Context) (all []homeward.SiteMachine, err error) {
+	if err := s.answer(); err != nil {
+		return nil, err
+	}
+	for _, name := range s.names {
+		m, err := s.Hypervisor.Machine(ctx, homeward.Ref{Native: name})
+		if homeward.KindOf(err) == homeward.NotFound {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		m.Machine.OSFamily, m.Machine.OSVersion = "linux", "6.1"
+		all = append(all, m)
+	}
+	return all, nil
+}
+
+func (s *site) Machine(ctx context.Context, ref homeward.Ref) (homeward.SiteMachine, error) {
+	if err := s.answer(); err != nil {
+		return homeward.SiteMachine{}, err
+	}
+	return s.Hypervisor.Machine(ctx, ref)
+}
+
+func (s *site) Capabilities(context.Context) (homeward.Capabilities, error) {
+	return homeward.Capabilities{Kind: "world", Lacks: map[string]string{"Snapshot": "media have none"}}, s.answer()
+}
+
+func (s *site) Facts(context.Context) ([]homeward.Fact, error) { return nil, s.answer() }
+
+func (s *site) GuardsOf(ctx context.Context, ref homeward.Ref) ([]homeward.Guard, error) {
+	m, err := s.Machine(ctx, ref)
+	return m.Guards, err
+}
+
+// Agent, ProcessServer, MasterTarget and Site make the rig the vault's Roles.
+func (r *rig) Agent(name string) homeward.Agent { return r.side(name).Agent }
+
+func (r *rig) ProcessServer(name string) homeward.ProcessServer { return r.side(name).Process }
+
+func (r *rig) MasterTarget(name string) homeward.MasterTarget { return r.side(name).Target }
+
+func (r *rig) Site(name string) (homeward.Site, error) { return r.sites[name], nil }
+
+func (r *rig) side(node string) *recovery.Side {
+	at := r.w.Home
+	if len(node) > 4 && node[len(node)-4:] == "away" {
+		at = r.w.Away
+	}
+	return at.Side(homeward.Machine{})
+}
+
+// CreateToken, Revoke and MaxGeneration make it its Registry.
+func (r *rig) CreateToken(context.Context, vault.EnrolmentRequest) (vault.EnrolmentToken, error) {
+	return vault.EnrolmentToken{Secret: "once"}, nil
+}
+
+func (r *rig) Revoke(ctx context.Context, name string) (vault.Node, error) {
+	return r.store.Nodes.Change(ctx, name, func(n *vault.Node) error { n.State = vault.NodeRevoked; return nil })
+}
+
+func (r *rig) MaxGeneration(homeward.ItemID) homeward.Generation { return homeward.Generation{} }
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// newRig makes sites, nodes and a policy; nothing is protected.
+func newRig(t *testing.T, o world.Options) (*rig, context.Context) {
+	t.Helper()
+	w := world.New(t, powerloss.Rand(t), o)
+	ctx, cancel := context.WithTimeout(t.Context(), 55*time.Second)
+	t.Cleanup(cancel)
+	must(t, w.AwaitAll(ctx))
+	r := &rig{t: t, w: w, url: "sqlite:" + filepath.Join(t.TempDir(), "vault.db"), clock: &clock{}}
+	r.sites = map[string]*site{"home": {Hypervisor: w.Home.Hyper}, "away": {Hypervisor: w.Away.Hyper}}
+	for _, it := range w.Items {
+		var own []homeward.Attachment
+		for i, d := range it.Machine.Disks {
+			own = append(own, homeward.Attachment{Disk: d.ID, Ref: it.Running.Disks[i], Slot: i})
+		}
+		_, err := w.Home.Hyper.Create(ctx, "", it.Machine, own)
+		must(t, err)
+		for _, s := range r.sites {
+			s.names = append(s.names, string(it.ID()), string(it.ID())+"-test")
+		}
+	}
+	r.id = identity(t)
+	r.open(ctx)
+	t.Cleanup(func() { r.close() })
+	r.furnish(ctx)
+	return r, ctx
+}
+
+func identity(t *testing.T) *pki.Identity {
+	t.Helper()
+	dir := t.TempDir()
+	a, err := pki.CreateAuthority(durable.OS(), filepath.Join(dir, "ca"), "test")
+	must(t, err)
+	must(t, a.Issue(pki.Request{Peer: pki.Peer{Role: pki.Vault, Name: "vault"}}, filepath.Join(dir, "id")))
+	id, err := pki.LoadIdentity(durable.OS(), filepath.Join(dir, "id"))
+	must(t, err)
+	return id
+}
+
+// open starts a vault over the store.
+func (r *rig) open(ctx context.Context) {
+	r.t.Helper()
+	var err error
+	log := slog.New(slog.DiscardHandler)
+	if testing.Verbose() {
+		log = slog.New(slog.NewTextHandler(r.t.Output(), nil))
+	}
+	r.store, err = store.Open(ctx, store.Config{URL: r.url, Log: log, Now: r.clock.now})
+	must(r.t, err)
+	r.Service, err = Open(ctx, Options{Store: r.store, Roles: r, Registry: r, Identity: r.id, Version: "test", Log: log, Now: r.clock.now,
+		Rhythm: Rhythm{Inventory: 200 * time.Millisecond, Monitor: 100 * time.Millisecond, Readiness: 300 * time.Millisecond, Expiry: 100 * time.Millisecond}})
+	must(r.t, err)
+	running, stop := context.WithCancel(context.Background())
+	r.ending, r.ended = stop, make(chan struct{})
+	go func() {
+		defer close(r.ended)
+		if err := r.Run(running); err != nil {
+			r.t.Errorf("the vault ended: %v", err)
+		}
+	}()
+}
+
+// close ends the vault as it stands, whatever it is doing.
+func (r *rig) close() {
+	r.t.Helper()
+	r.ending()
+	<-r.ended
+	must(r.t, r.store.Close())
+}
+
+// furnish enters what enrolment and heartbeats would have.
+func (r *rig) furnish(ctx context.Context) {
+	r.t.Helper()
+	for _, name := range []string{"home", "away"} {
+		_, err := r.PutSite(admin(ctx), vault.SiteRequest{Name: name})
+		must(r.t, err)
+		for role, short := range map[pki.Role]string{pki.Agent: "agent", pki.ProcessServer: "ps", pki.MasterTarget: "mt"} {
+			n := r.node(role, short, name)
+			must(r.t, r.store.Nodes.Insert(ctx, &n))
+		}
+		_, err = r.RefreshSite(admin(ctx), name)
+		must(r.t, err)
+	}
+	_, err := r.PutPolicy(admin(ctx), vault.PolicyRequest{Name: "gold", Settings: homeward.Policy{MinInterval: 50 * time.Millisecond, RPOThreshold: time.Minute}})
+	must(r.t, err)
+}
+
+func (r *rig) node(role pki.Role, short, site string) vault.Node {
+	now := r.clock.now()
+	other := map[string]string{"home": "away", "away": "home"}[site]
+	n := vault.Node{Name: short + "-" + site, Role: role, Site: site, State: vault.NodeReady, Version: "test", Enrolled: now, Heartbeat: now,
+		Expires: now.Add(24 * time.Hour), Addresses: []vault.Address{{Host: site + "-" + short, Purpose: vault.Production}},
+		Health: homeward.HealthReport{At: now, OSFamily: "linux", OSVersion: "6.1", Disks: 0}}
+	if role == pki.MasterTarget {
+		n.Health.Volumes = []homeward.Volume{{Path: "/retention", Device: "/dev/r", FSType: "ext4", Size: 1 << 40, Free: 1 << 40, Default: true},
+			{Path: "/fat", Device: "/dev/f", FSType: "vfat", Size: 1 << 40, Free: 1 << 40}}
+	}
+	for _, peer := range []string{"ps-" + site, "mt-" + other} {
+		n.Reachables = append(n.Reachables, homeward.ProbeReport{Peer: peer, URL: "https://" + peer, At: now, Reachable: true, RTT: time.Millisecond, Rate: 1 << 30})
+	}
+	return n
+}
+
+func as(ctx context.Context, a vault.Access) context.Context {
+	return vault.WithCaller(ctx, vault.Caller{Name: "test-" + string(a), Access: a})
+}
+
+func admin(ctx context.Context) context.Context { return as(ctx, vault.Administrator) }
+
+// do asks for an action and waits until its job, and the one that it leaves behind,
+// have ended well.
+func (r *rig) do(ctx context.Context, item homeward.ItemID, a vault.Action, in vault.Input) vault.Job {
+	r.t.Helper()
+	req := vault.ActionRequest{Item: item, Action: a, Input: in}
+	if a == vault.Enable {
+		req.Machine = "home/" + string(item)
+	}
+	var j vault.Job
+	for {
+		var err error
+		j, err = r.Act(admin(ctx), req)
+		if err == nil {
+			break
+		}
+		if homeward.KindOf(err) != homeward.Conflict || ctx.Err() != nil {
+			r.t.Fatalf("%s: %v", a, err)
+		}
+		must(r.t, r.w.Tick(ctx)) // a fact may be about to be known
+	}
+	return r.wait(ctx, j.ID)
+}
+
+func (r *rig) wait(ctx context.Context, id string) vault.Job {
+	r.t.Helper()
+	for {
+		j, err := r.Job(admin(ctx), id)
+		must(r.t, err)
+		if j.State.Ended() || j.State == vault.JobPaused {
+			if j.State != vault.JobSucceeded {
+				r.t.Fatalf("job %s is %s: %+v\n%s", j.Title, j.State, j.Error, tree(j))
+			}
+			for _, t := range j.Tasks {
+				if t.Job != "" {
+					r.wait(ctx, t.Job)
+				}
+			}
+			return j
+		}
+		must(r.t, r.w.Tick(ctx))
+	}
+}
+
+func tree(j vault.Job) (s string) {
+	for _, t := range j.Tasks {
+		s += fmt.Sprintf("  %s %s %s\n", t.State, t.Title, t.Why)
+		for _, c := range t.Children {
+			s += fmt.Sprintf("      %s %s %s\n", c.State, c.Title, c.Why)
+		}
+	}
+	return s
+}
+
+func (r *rig) item(ctx context.Context, id homeward.ItemID) vault.Item {
+	r.t.Helper()
+	it, err := r.Item(admin(ctx), id)
+	must(r.t, err)
+	return it
+}
