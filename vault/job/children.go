@@ -110,6 +110,59 @@ func (r *Run) Begin(ctx context.Context, child vault.Job) (vault.Job, error) {
 	return got, r.l.store(ctx, r.l.save)
 }
 
+// dropped marks in a failed job's tasks the children that were cancelled because it
+// failed: they have to begin again when it is retried.
+func (e *Engine) dropped(ctx context.Context, j *vault.Job) error {
+	for i := range j.Tasks {
+		for n := range j.Tasks[i].Children {
+			told := &j.Tasks[i].Children[n]
+			if told.Job == "" {
+				continue
+			}
+			child, err := e.store.Load(ctx, told.Job)
+			if err != nil {
+				return homeward.Wrap(err, "look at child job", told.Job)
+			}
+			if child.State == vault.JobCancelled && child.Started.IsZero() && !child.Ended.Before(j.Ended) {
+				told.State = vault.TaskCancelled
+			}
+		}
+	}
+	return nil
+}
+
+// revive begins again what dropped has marked, of tasks that are not done again.
+func (l *live) revive() error {
+	for i, t := range l.look().Tasks {
+		for _, told := range t.Children {
+			if !done(t) || told.Job == "" || told.State != vault.TaskCancelled {
+				continue
+			}
+			r := &Run{l: l, i: i}
+			for delay := l.e.first; ; delay = min(2*delay, l.e.longest) {
+				err := r.replace(told.Job)
+				if err == nil {
+					break
+				}
+				if !uncertain(err) || sleep(l.ctx, delay) != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// replace begins a child like one that was cancelled.
+func (r *Run) replace(id string) error {
+	old, err := r.l.e.store.Load(r.l.ctx, id)
+	if err != nil {
+		return err
+	}
+	_, err = r.Begin(r.l.ctx, vault.Job{Scenario: old.Scenario, Title: old.Title, Item: old.Item, Action: old.Action, Caller: old.Caller, Input: old.Input})
+	return err
+}
+
 func (r *Run) begin(ctx context.Context, child vault.Job) (vault.Job, error) {
 	base := fmt.Sprintf("%s/%s/%s/%s", child.Parent, r.Job().Tasks[r.i].Name, child.Scenario, child.Item)
 	for n := 1; ; n++ {

@@ -24,6 +24,7 @@ type memory struct {
 	mu        sync.Mutex
 	jobs      map[string][]byte
 	order     []string
+	ended     map[string]bool
 	held      map[homeward.ItemID]string
 	artefacts map[string]vault.Artefact
 	wrong     []string // what the engine did against the rules
@@ -35,7 +36,7 @@ type memory struct {
 }
 
 func newMemory() *memory {
-	return &memory{jobs: map[string][]byte{}, held: map[homeward.ItemID]string{}, artefacts: map[string]vault.Artefact{}}
+	return &memory{jobs: map[string][]byte{}, ended: map[string]bool{}, held: map[homeward.ItemID]string{}, artefacts: map[string]vault.Artefact{}}
 }
 
 func (m *memory) call(ctx context.Context, name string, do func() error) error {
@@ -72,7 +73,7 @@ func (m *memory) write(j *vault.Job) {
 	if err != nil {
 		panic(err)
 	}
-	m.jobs[j.ID] = data
+	m.jobs[j.ID], m.ended[j.ID] = data, j.State.Ended()
 	if m.saved != nil {
 		m.saved(*j)
 	}
@@ -80,7 +81,10 @@ func (m *memory) write(j *vault.Job) {
 
 func (m *memory) unended(item homeward.ItemID) (out []vault.Job) {
 	for _, id := range m.order {
-		if j, _ := m.load(id); !j.State.Ended() && (item == "" || j.Item == item) {
+		if m.ended[id] {
+			continue
+		}
+		if j, _ := m.load(id); item == "" || j.Item == item {
 			out = append(out, j)
 		}
 	}
@@ -118,14 +122,16 @@ func (m *memory) Begin(ctx context.Context, j *vault.Job) error {
 
 func (m *memory) Reopen(ctx context.Context, j *vault.Job) error {
 	return m.call(ctx, "reopen", func() error {
+		var later []vault.Job
 		for _, id := range slices.Backward(m.order) {
-			newest, _ := m.load(id)
-			if newest.ID == j.ID || j.Item == "" {
+			if id == j.ID {
 				break
 			}
-			if newest.Item == j.Item {
-				return homeward.Errorf("reopen", homeward.Conflict, j.ID, "start anew", "job %s is newer", newest.ID)
-			}
+			l, _ := m.load(id)
+			later = append(later, l)
+		}
+		if err := job.Newest(*j, later); err != nil {
+			return err
 		}
 		if err := m.take(j); err != nil {
 			return err
@@ -224,6 +230,12 @@ func (m *memory) all() (out []vault.Job) {
 		out = append(out, j)
 	}
 	return out
+}
+
+func (m *memory) ids() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.order)
 }
 
 func (m *memory) holder(item homeward.ItemID) string {

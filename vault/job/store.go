@@ -23,7 +23,7 @@ type Store interface {
 	// Begin inserts a job and takes its item; Admit says who may.
 	Begin(ctx context.Context, j *vault.Job) error
 	// Reopen takes the item again for an ended job, and stores it as it now is.
-	// Conflict if Admit refuses, or if a newer job of the item exists.
+	// Conflict if Admit or Newest refuses.
 	Reopen(ctx context.Context, j *vault.Job) error
 	// Save stores an unended job.
 	Save(ctx context.Context, j *vault.Job) error
@@ -62,6 +62,24 @@ func Admit(j vault.Job, unended []vault.Job) error {
 		if u.ID != j.ID && u.Item == j.Item && !above[u.ID] {
 			return homeward.Errorf("begin job", homeward.Conflict, "item "+string(j.Item), "wait until it has ended, or cancel it",
 				"job %s (%s) works on the item", u.ID, u.Title)
+		}
+	}
+	return nil
+}
+
+// Newest decides whether an ended job may go on, given the jobs of its item that
+// began after it: an item that went on without it is another one by now. Its own
+// children do not count.
+func Newest(j vault.Job, later []vault.Job) error {
+	mine := map[string]bool{j.ID: true}
+	for range later { // in whatever order they come
+		for _, l := range later {
+			mine[l.ID] = mine[l.ID] || l.Parent != "" && mine[l.Parent]
+		}
+	}
+	for _, l := range later {
+		if l.Item == j.Item && j.Item != "" && !mine[l.ID] {
+			return homeward.Errorf("retry job", homeward.Conflict, "job "+j.ID, "start the action anew", "job %s (%s) of the item is newer", l.ID, l.Title)
 		}
 	}
 	return nil

@@ -98,6 +98,9 @@ func (e *Engine) again(ctx context.Context, j vault.Job, corrected json.RawMessa
 	if err != nil {
 		return vault.Job{}, err
 	}
+	if err := e.dropped(ctx, &j); err != nil {
+		return vault.Job{}, err
+	}
 	j.Tasks = rows(defs, j.Tasks)
 	j.State, j.Error, j.Ended, j.Actions = vault.JobRunning, nil, time.Time{}, []vault.JobAction{vault.JobCancel}
 	return e.goOn(ctx, j, put)

@@ -62,9 +62,14 @@ func (l *live) wasCancelled() bool {
 }
 
 func (l *live) work() {
+	if l.flawed == nil && !l.wasCancelled() {
+		l.flawed = l.revive()
+	}
 	for {
 		i := l.next()
 		switch {
+		case l.e.base.Err() != nil:
+			return
 		case i < 0:
 			l.end(vault.JobSucceeded, i, nil)
 			return
