@@ -11,10 +11,16 @@ import (
 )
 
 func fuzzBody(t *testing.T, body []byte) {
-	h := AgentHandler(fakeAgent{&recorder{}})
-	for _, path := range []string{"prepare", "handover", "digest", "hold", "mark-changed"} {
+	mux := http.NewServeMux()
+	mux.Handle("/v1/agent/", AgentHandler(fakeAgent{&recorder{}}))
+	mux.Handle("/v1/site/", SiteHandler(fakeSite{&recorder{}}))
+	mux.Handle("/v1/member/", MemberHandler(fakeMember{&recorder{}}))
+	for _, path := range []string{
+		"agent/prepare", "agent/handover", "agent/digest", "agent/hold", "agent/mark-changed",
+		"site/create", "site/power-off", "site/guard", "site/options", "member/health", "member/probe",
+	} {
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/v1/agent/"+path, bytes.NewReader(body)))
+		mux.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/v1/"+path, bytes.NewReader(body)))
 		resp := w.Result()
 		if resp.StatusCode == http.StatusOK {
 			continue
