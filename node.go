@@ -19,6 +19,9 @@ type Member interface {
 type HealthRequest struct {
 	// Generations also asks for the newest generation of every item the node knows.
 	Generations bool `json:"generations,omitempty"`
+	// Revocations brings the newest revocation list of the vault's authority (DER), when
+	// the node may not have it yet: it counts from the node's next handshake.
+	Revocations []byte `json:"revocations,omitempty"`
 }
 
 // HealthReport is a heartbeat.
