@@ -309,6 +309,9 @@ func (s *recoveries) conceive(ctx context.Context, req vault.ActionRequest) (vau
 		return it, err
 	}
 	it.Original, it.Recovery = chosen.from, chosen.to
+	if it, err = s.placement.both(ctx, it); err != nil {
+		return it, err
+	}
 	record := recovery.New(machine, policy.Settings, &recovery.Side{Name: m.Site, Disks: refs}, &recovery.Side{Name: req.Input.Target}, s.log).Snapshot()
 	record.Refs = map[string]homeward.Ref{m.Site: m.Found.Ref}
 	it.Record = &record

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"time"
 
 	"github.com/homeward-dr/homeward/vault"
 	"github.com/homeward-dr/homeward/vault/readiness"
@@ -14,11 +15,22 @@ type assessor struct {
 	gatherer *gatherer
 }
 
+// assessPerSec is how many items are assessed in a second at most: each asks its target
+// site for the options of a placement.
+const assessPerSec = 50
+
 func (a *assessor) run(ctx context.Context) {
 	every(ctx, a.rhythm.Readiness, a.trouble("check readiness"), func(ctx context.Context) error {
+		pace := time.NewTicker(time.Second / assessPerSec)
+		defer pace.Stop()
 		for it, err := range a.store.Items.All(ctx, vault.Query{}) {
 			if err != nil {
 				return err
+			}
+			select {
+			case <-pace.C:
+			case <-ctx.Done():
+				return nil
 			}
 			if err := a.assess(ctx, it); err != nil && ctx.Err() == nil {
 				a.log.Info("the readiness of an item is not known", "item", it.ID, "error", err)

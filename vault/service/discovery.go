@@ -2,11 +2,13 @@ package service
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/pki"
 	"github.com/homeward-dr/homeward/vault"
 )
 
@@ -68,10 +70,55 @@ func (d *discovery) refresh(ctx context.Context, name string) (vault.Site, error
 	if err := d.enter(ctx, name, seen, at); err != nil {
 		return vault.Site{}, err
 	}
+	server, err := d.serverOf(ctx, name)
+	if err != nil {
+		return vault.Site{}, err
+	}
 	return d.store.Sites.Change(ctx, name, func(s *vault.Site) error {
+		s.Node = server
 		s.Connected, s.Seen, s.Why, s.Capabilities = true, at, "", &can
 		return nil
 	})
+}
+
+// serverOf is the site's configuration server.
+func (d *discovery) serverOf(ctx context.Context, site string) (string, error) {
+	name := ""
+	for n, err := range d.store.Nodes.All(ctx, vault.Query{Site: site, Role: string(pki.ConfigurationServer)}) {
+		if err != nil {
+			return "", err
+		}
+		if n.State == vault.NodeRevoked {
+			continue
+		}
+		if now := d.registry.Live(n); now.State == vault.NodeReady {
+			return n.Name, nil
+		}
+		name = n.Name
+	}
+	return name, nil
+}
+
+// refreshNodes asks all nodes of a site for a heartbeat: a volume that was added at a
+// master target shows then (R112).
+func (d *discovery) refreshNodes(ctx context.Context, site string) error {
+	var group errgroup.Group
+	group.SetLimit(inventoriesAtOnce)
+	for n, err := range d.store.Nodes.All(ctx, vault.Query{Site: site}) {
+		if err != nil {
+			return errors.Join(err, group.Wait())
+		}
+		if n.State == vault.NodeRevoked {
+			continue
+		}
+		group.Go(func() error {
+			if _, err := d.registry.Refresh(ctx, n.Name); err != nil {
+				d.log.Info("a node did not answer", "node", n.Name, "error", err) // its state says so
+			}
+			return nil
+		})
+	}
+	return group.Wait()
 }
 
 func (d *discovery) ask(ctx context.Context, name string) (can homeward.Capabilities, seen []homeward.SiteMachine, err error) {

@@ -155,7 +155,7 @@ func (g *gatherer) nodes(ctx context.Context, f *readiness.Facts, w way) error {
 		if role.name == "" {
 			continue
 		}
-		n, err := g.store.Nodes.Get(ctx, role.name)
+		n, err := g.node(ctx, role.name)
 		if err != nil && homeward.KindOf(err) != homeward.NotFound {
 			return err
 		}

@@ -15,7 +15,6 @@ import (
 // is due is found in the store, also after a restart.
 type keeper struct {
 	*workshop
-	registry Registry
 }
 
 func (k *keeper) run(ctx context.Context) {

@@ -14,6 +14,12 @@ type Registry interface {
 	CreateToken(ctx context.Context, req vault.EnrolmentRequest) (vault.EnrolmentToken, error)
 	// Revoke puts the node's certificate on the list, hangs up on it, and marks it.
 	Revoke(ctx context.Context, name string) (vault.Node, error)
+	// Learn takes up a node's row that was changed.
+	Learn(ctx context.Context, name string) error
+	// Refresh asks a node for a heartbeat now.
+	Refresh(ctx context.Context, name string) (vault.Node, error)
+	// Live is a node's row with what its newest heartbeats told.
+	Live(row vault.Node) vault.Node
 	// MaxGeneration is the newest generation of an item that any node has reported;
 	// zero: none has.
 	MaxGeneration(item homeward.ItemID) homeward.Generation
@@ -22,21 +28,33 @@ type Registry interface {
 // nodes is vault.Nodes.
 type nodes struct {
 	*core
-	registry Registry
+}
+
+// node is an enrolled node as it is now.
+func (c *core) node(ctx context.Context, name string) (vault.Node, error) {
+	n, err := c.store.Nodes.Get(ctx, name)
+	if err != nil {
+		return n, err
+	}
+	return c.registry.Live(n), nil
 }
 
 func (n *nodes) Nodes(ctx context.Context, q vault.Query) (vault.Page[vault.Node], error) {
 	if err := n.see(ctx); err != nil {
 		return vault.Page[vault.Node]{}, err
 	}
-	return n.store.Nodes.List(ctx, q)
+	page, err := n.store.Nodes.List(ctx, q)
+	for i := range page.Entries {
+		page.Entries[i] = n.registry.Live(page.Entries[i])
+	}
+	return page, err
 }
 
 func (n *nodes) Node(ctx context.Context, name string) (vault.Node, error) {
 	if err := n.see(ctx); err != nil {
 		return vault.Node{}, err
 	}
-	return n.store.Nodes.Get(ctx, name)
+	return n.node(ctx, name)
 }
 
 func (n *nodes) CreateEnrolment(ctx context.Context, req vault.EnrolmentRequest) (vault.EnrolmentToken, error) {
@@ -93,5 +111,8 @@ func (n *nodes) SetAddresses(ctx context.Context, name string, all []vault.Addre
 		})
 		return err
 	})
-	return node, err
+	if err != nil {
+		return node, err
+	}
+	return n.registry.Live(node), n.registry.Learn(ctx, name)
 }

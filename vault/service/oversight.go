@@ -107,7 +107,7 @@ func (c *core) status(ctx context.Context) (s vault.Status, err error) {
 			return s, err
 		}
 		s.Nodes++
-		if s.ReadOnly && n.State != vault.NodeRevoked && n.Heartbeat.Before(c.opened) {
+		if s.ReadOnly && n.State != vault.NodeRevoked && c.registry.Live(n).Heartbeat.Before(c.opened) {
 			s.Unheard = append(s.Unheard, n.Name)
 		}
 	}

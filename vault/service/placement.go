@@ -42,8 +42,22 @@ func nextDirection(it vault.Item) homeward.Direction {
 }
 
 // preselect chooses what an operator did not: what the item has, else the first
-// ready node of the site. What cannot be chosen stays empty.
+// ready node of the site, else the only datastore. What cannot be chosen stays empty.
 func (p *placement) preselect(ctx context.Context, it vault.Item, d homeward.Direction, in vault.Input) (way, error) {
+	w, err := p.serve(ctx, it, d, in)
+	if in.Datastore != "" {
+		w.to.Datastore = in.Datastore
+	} else if w.to.Datastore == "" && err == nil {
+		w.to.Datastore = p.onlyDatastore(ctx, it, w)
+	}
+	if in.Retention != "" {
+		w.to.Retention = in.Retention
+	}
+	return w, err
+}
+
+// serve chooses the nodes of a way.
+func (p *placement) serve(ctx context.Context, it vault.Item, d homeward.Direction, in vault.Input) (way, error) {
 	w := way{from: *endOf(&it, d.From), to: *endOf(&it, d.To), location: in.Location}
 	if w.location == "" {
 		w.location = vault.OriginalLocation
@@ -71,14 +85,6 @@ func (p *placement) preselect(ctx context.Context, it vault.Item, d homeward.Dir
 		}
 		*c.at = firstReady(nodes)
 	}
-	if in.Datastore != "" {
-		w.to.Datastore = in.Datastore
-	} else if w.to.Datastore == "" {
-		w.to.Datastore = p.onlyDatastore(ctx, it, w)
-	}
-	if in.Retention != "" {
-		w.to.Retention = in.Retention
-	}
 	return w, nil
 }
 
@@ -88,7 +94,7 @@ func (p *placement) nodesOf(ctx context.Context, role pki.Role, site string) (no
 			return nil, err
 		}
 		if n.State != vault.NodeRevoked {
-			nodes = append(nodes, n)
+			nodes = append(nodes, p.registry.Live(n))
 		}
 	}
 	return nodes, nil
@@ -124,7 +130,7 @@ func (p *placement) check(ctx context.Context, op string, w way) error {
 	if w.to.Retention == "" {
 		return nil
 	}
-	n, err := p.store.Nodes.Get(ctx, w.to.MasterTarget)
+	n, err := p.node(ctx, w.to.MasterTarget)
 	if err != nil {
 		return err
 	}
@@ -146,7 +152,7 @@ func (p *placement) checkNode(ctx context.Context, op, field, name string, role 
 	if name == "" {
 		return homeward.Errorf(op, homeward.Invalid, field, fmt.Sprintf("enrol a %s at site %s, or name one", role, site), "site %s has no %s that could be chosen", site, role)
 	}
-	n, err := p.store.Nodes.Get(ctx, name)
+	n, err := p.node(ctx, name)
 	if err != nil {
 		return homeward.Wrap(err, op, field+" "+name)
 	}
@@ -315,4 +321,17 @@ func (p *placement) onlyDatastore(ctx context.Context, it vault.Item, w way) str
 		return only
 	}
 	return ""
+}
+
+// both is an item with the nodes of both ways, as far as they can be chosen: a way is
+// probed before it is needed.
+func (p *placement) both(ctx context.Context, it vault.Item) (vault.Item, error) {
+	for _, d := range []homeward.Direction{{From: it.Original.Site, To: it.Recovery.Site}, {From: it.Recovery.Site, To: it.Original.Site}} {
+		w, err := p.serve(ctx, it, d, vault.Input{})
+		if err != nil {
+			return it, err
+		}
+		*endOf(&it, d.From), *endOf(&it, d.To) = w.from, w.to
+	}
+	return it, nil
 }

@@ -166,7 +166,7 @@ func (s *recoveries) rate(ctx context.Context, it vault.Item) float64 {
 	if err != nil {
 		return 0
 	}
-	n, err := s.store.Nodes.Get(ctx, w.from.ProcessServer)
+	n, err := s.node(ctx, w.from.ProcessServer)
 	if err != nil {
 		return 0
 	}

@@ -137,6 +137,14 @@ func (r *rig) Revoke(ctx context.Context, name string) (vault.Node, error) {
 	return r.store.Nodes.Change(ctx, name, func(n *vault.Node) error { n.State = vault.NodeRevoked; return nil })
 }
 
+func (r *rig) Learn(context.Context, string) error { return nil }
+
+func (r *rig) Refresh(ctx context.Context, name string) (vault.Node, error) {
+	return r.store.Nodes.Get(ctx, name)
+}
+
+func (r *rig) Live(row vault.Node) vault.Node { return row }
+
 func (r *rig) MaxGeneration(homeward.ItemID) homeward.Generation { return homeward.Generation{} }
 
 func must(t testing.TB, err error) {

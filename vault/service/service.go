@@ -50,6 +50,7 @@ var _ vault.Vault = (*Service)(nil)
 type core struct {
 	store     *store.Store
 	roles     Roles
+	registry  Registry
 	identity  *pki.Identity
 	version   string
 	addresses []vault.Address
@@ -68,7 +69,7 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	c := &core{store: o.Store, roles: o.Roles, identity: o.Identity, version: o.Version, addresses: o.Addresses,
+	c := &core{store: o.Store, roles: o.Roles, registry: o.Registry, identity: o.Identity, version: o.Version, addresses: o.Addresses,
 		rhythm: o.Rhythm.withDefaults(), log: o.Log, now: o.Now, opened: o.Now()}
 	a := &alerts{core: c}
 	if err := a.load(ctx); err != nil {
@@ -82,12 +83,12 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 	w.engine = job.New(job.Options{Store: &jobStore{c}, Definitions: w.definitions(), Log: o.Log, Now: o.Now,
 		Limits: w.limits, Max: maxJobs, Queue: maxJobs})
 	s := &Service{core: c,
-		sites: &sites{c, d}, nodes: &nodes{c, o.Registry}, policies: &policies{c}, admission: &admission{c, a, o.Registry},
+		sites: &sites{c, d}, nodes: &nodes{c}, policies: &policies{c}, admission: &admission{c, a},
 		items: &items{w}, recoveries: &recoveries{w},
 		jobs: &jobs{w}, oversight: &oversight{c},
 		monitor: m, discovery: d,
 	}
-	s.keeper = &keeper{w, o.Registry}
+	s.keeper = &keeper{w}
 	s.assessor = &assessor{c, g}
 	return s, nil
 }

@@ -50,7 +50,7 @@ func (c *core) urlOf(ctx context.Context, node string, p vault.Purpose) (string,
 	if node == "" {
 		return "", nil
 	}
-	n, err := c.store.Nodes.Get(ctx, node)
+	n, err := c.node(ctx, node)
 	if err != nil {
 		return "", err
 	}

@@ -111,6 +111,12 @@ func (s *sites) forgetMachines(ctx context.Context, site string) error {
 func (s *sites) RefreshSite(ctx context.Context, name string) (vault.Site, error) {
 	var site vault.Site
 	err := s.order(ctx, asked{need: vault.Operator, action: "site.refresh", subject: "site " + name, always: true}, func(ctx context.Context, _ vault.Caller) (err error) {
+		if _, err := s.store.Sites.Get(ctx, name); err != nil {
+			return err
+		}
+		if err := s.discovery.refreshNodes(ctx, name); err != nil {
+			return err
+		}
 		site, err = s.discovery.refresh(ctx, name)
 		return err
 	})

@@ -17,8 +17,7 @@ import (
 // admission is vault.Admission: who may call.
 type admission struct {
 	*core
-	alerts   *alerts
-	registry Registry
+	alerts *alerts
 }
 
 // A secret says whose it is, so that it is found without trying all of them:
@@ -26,11 +25,9 @@ type admission struct {
 //	hw.<name>.<64 hex digits>
 const secretPrefix = "hw."
 
-// LocalAdmin is the name of the break-glass administrator. No token may have it.
-const LocalAdmin = "local"
-
-// localAdminSetting keeps the hash of the break-glass administrator's secret.
-const localAdminSetting = "local-admin"
+// localAdmin is the name of the break-glass administrator, who comes over the vault's
+// own socket and has no token.
+const localAdmin = "local"
 
 func newSecret(name string) string {
 	var raw [32]byte
@@ -53,8 +50,8 @@ func (a *admission) CreateToken(ctx context.Context, req vault.TokenRequest) (va
 		if err := validName("create token", "name", req.Name); err != nil {
 			return err
 		}
-		if req.Name == LocalAdmin {
-			return homeward.Errorf("create token", homeward.Invalid, "name", "choose another name", "%q is the break-glass administrator's", LocalAdmin)
+		if req.Name == localAdmin {
+			return homeward.Errorf("create token", homeward.Invalid, "name", "choose another name", "%q is the break-glass administrator's", localAdmin)
 		}
 		if !req.Access.Includes(vault.Reader) {
 			return homeward.Errorf("create token", homeward.Invalid, "access", "give reader, operator, contributor or administrator", "no such access: %q", req.Access)
@@ -100,16 +97,6 @@ func (a *admission) Authenticate(ctx context.Context, secret string) (vault.Call
 	name, _, ok := strings.Cut(strings.TrimPrefix(secret, secretPrefix), ".")
 	if !ok || !strings.HasPrefix(secret, secretPrefix) {
 		return vault.Caller{}, unknown
-	}
-	if name == LocalAdmin {
-		stored, err := a.store.Setting(ctx, localAdminSetting)
-		if err != nil {
-			return vault.Caller{}, err
-		}
-		if stored == "" || !sameHash(stored, secret) {
-			return vault.Caller{}, unknown
-		}
-		return vault.Caller{Name: LocalAdmin, Access: vault.Administrator}, nil
 	}
 	t, err := a.store.Tokens.Get(ctx, name)
 	if homeward.KindOf(err) == homeward.NotFound {

@@ -62,7 +62,7 @@ func (s *recoveries) tunePause(ctx context.Context, it vault.Item, paused bool) 
 // Limit sets the bandwidth schedule of a process server, now.
 func (s *recoveries) Limit(ctx context.Context, node string, req homeward.LimitRequest) error {
 	return s.order(ctx, asked{need: vault.Operator, action: "node.limit", subject: "node " + node, detail: req}, func(ctx context.Context, _ vault.Caller) error {
-		n, err := s.store.Nodes.Get(ctx, node)
+		n, err := s.node(ctx, node)
 		if err != nil {
 			return err
 		}
