@@ -151,3 +151,35 @@ func TestDisable_FailedOver(t *testing.T) {
 		t.Fatalf("a machine on a view was given up: %v", err)
 	}
 }
+
+// An id that was disabled, record and all, begins above what roles remember of it;
+// one that is there is not taken from whoever has it.
+func TestEnable_IDUsedBefore(t *testing.T) {
+	w, it, ctx := protected(t)
+	anew := func() *recovery.Item {
+		next := recovery.New(it.Machine, it.Policy, w.Home.Side(it.Machine), w.Away.Side(it.Machine), it.Log)
+		next.Refs[w.Home.Name] = it.Refs[w.Home.Name]
+		return next
+	}
+	if err := anew().Protect(ctx); homeward.KindOf(err) != homeward.Exists {
+		t.Fatalf("another item of this id: %v", err)
+	}
+	replicates(ctx, t, w, it)
+	must(t, errors.Join(it.FailOver(ctx, homeward.Position{}), it.Cancel(ctx)))
+	_, err := it.Running.Site.PowerOff(ctx, "", it.Refs[it.Running.Name], homeward.Stop{Graceful: true})
+	must(t, err)
+	_, err = it.Disable(ctx, false)
+	must(t, err)
+	c := begin(t, anew())
+	it = c.run("", func(it *recovery.Item) error { return it.Protect(ctx) })
+	if it.Generation.Number < 4 {
+		t.Fatalf("it began under generation %d", it.Generation.Number)
+	}
+	it = c.next(-1)
+	replicates(ctx, t, w, it)
+	must(t, it.FailOver(ctx, homeward.Position{}))
+	must(t, it.Commit(ctx))
+	_, err = it.Reprotect(ctx)
+	must(t, err)
+	replicates(ctx, t, w, it)
+}

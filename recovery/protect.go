@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"context"
+	"errors"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/block"
@@ -32,10 +33,14 @@ func (it *Item) Enable(ctx context.Context) error {
 		return homeward.Errorf(opProtect, homeward.Conflict, "item "+string(it.ID()),
 			"shut the machine down and disable it once more first", "it is not disabled to the end: its machine may run on the agent's disks")
 	}
-	next, err := it.begin(opProtect, homeward.Position{})
+	if _, err := it.begin(opProtect, homeward.Position{}); err != nil {
+		return err
+	}
+	err := it.once(ctx, "claim item", func(func(homeward.Progress)) error { return it.claim(ctx) })
 	if err != nil {
 		return err
 	}
+	next := it.List.Next
 	it.Generation, it.Base = next, homeward.Position{}.Base(next)
 	err = it.step(ctx, "prepare replica", func(func(homeward.Progress)) error {
 		_, err := it.Standby.Target.Prepare(ctx, homeward.ReplicaRequest{Machine: it.Machine, Disks: it.Copies(it.Standby),
@@ -67,6 +72,51 @@ func (it *Item) Enable(ctx context.Context) error {
 		return err
 	}
 	return it.half()
+}
+
+// claim sees that nobody has an item of this id, and begins above the generation
+// that roles remember of one that was disabled. Nothing is made yet.
+func (it *Item) claim(ctx context.Context) error {
+	id := homeward.ItemRequest{Item: it.ID()}
+	_, replica := it.Standby.Target.Report(ctx, id)
+	_, capture := it.Running.Agent.Report(ctx, id)
+	for where, err := range map[string]error{"the master target at " + it.Standby.Name: replica, "the agent at " + it.Running.Name: capture} {
+		switch {
+		case err == nil:
+			return homeward.Errorf("claim item", homeward.Exists, "item "+string(it.ID()),
+				"disable the one that is there, or protect the machine under another id", "%s has an item of this id", where)
+		case homeward.KindOf(err) != homeward.NotFound:
+			return err
+		}
+	}
+	for _, role := range []homeward.Fencer{it.Standby.Target, it.Running.Agent, it.Running.Process} {
+		if err := it.rise(ctx, role); err != nil {
+			return err
+		}
+	}
+	for _, role := range []homeward.Fencer{it.Standby.Agent, it.Standby.Process} { // of the way back: they may be chosen, and answer, later
+		if err := it.rise(ctx, role); err != nil && (ctx.Err() != nil || errors.Is(err, errSave)) {
+			return err
+		}
+	}
+	return nil
+}
+
+// rise tells a role the generation of an item that begins, a newer one if the role
+// remembers more.
+func (it *Item) rise(ctx context.Context, role homeward.Fencer) error {
+	for {
+		_, err := role.SetGeneration(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: it.List.Next})
+		var fenced *homeward.FencedError
+		if !errors.As(err, &fenced) {
+			return err
+		}
+		it.Next = fenced.InForce.Next()
+		it.List.Next = it.Next
+		if err := it.save(); err != nil {
+			return err
+		}
+	}
 }
 
 // shutDownOwn shuts a machine down that is about to get the agent's disks.

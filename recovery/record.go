@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"encoding/json"
+	"errors"
 	"log/slog"
 
 	"github.com/homeward-dr/homeward"
@@ -67,11 +68,17 @@ func Load(r Record, a, b *Side, log *slog.Logger) (*Item, error) {
 	return &Item{Record: r, Running: a, Standby: b, Log: log}, nil
 }
 
+// errSave is what an error of Item.Save is, too.
+var errSave = errors.New("the record is not written down")
+
 func (it *Item) save() error {
 	if it.Save == nil {
 		return nil
 	}
-	return homeward.Wrap(it.Save(it), "write the record down", "item "+string(it.ID()))
+	if err := it.Save(it); err != nil {
+		return homeward.Errorf("write the record down", homeward.KindOf(err), "item "+string(it.ID()), homeward.RemedyOf(err), "%w: %w", errSave, err)
+	}
+	return nil
 }
 
 // savedDifferences are differences as they are written down.
