@@ -102,6 +102,7 @@ func (a *actionFlags) add(r *remote, cmd *cobra.Command, action vault.Action) {
 			f.StringVar(&in.Retention, "retention", "", "retention `volume`, by its path at the master target (R41)")
 		case "point":
 			f.StringVar(&in.Point, "point", "", "`point`: latest, latest-app-consistent, an age such as -30s, or one of 'homeward point list'")
+			pointFlag(r, cmd, "point")
 		case "shutdown":
 			f.BoolVar(&in.Shutdown, "shutdown", false, "shut the source down first; goes on if that fails")
 		case "network":
@@ -183,7 +184,7 @@ func (a *actionFlags) act(ctx context.Context, r *remote, v vault.Vault, req vau
 
 // confirmAction asks, with what will be lost before the question.
 func (r *remote) confirmAction(ctx context.Context, v vault.Vault, req vault.ActionRequest, ask string) error {
-	if r.yes || !r.tty.in || r.json {
+	if r.yes || !r.tty.in {
 		return nil
 	}
 	p, err := v.Plan(ctx, req)

@@ -18,22 +18,57 @@ func pointCommands(r *remote) *cobra.Command {
 }
 
 func pointList(r *remote) *cobra.Command {
-	return items.completed(r, r.verb("list ITEM", "List an item's recovery points, newest first", 1, func(ctx context.Context, v vault.Vault, args []string) error {
-		l, err := v.Points(ctx, homeward.ItemID(args[0]))
+	var watch bool
+	cmd := r.verb("list ITEM", "List an item's recovery points, newest first", 1, func(ctx context.Context, v vault.Vault, args []string) error {
+		points := pointsOf(homeward.ItemID(args[0]))
+		if watch {
+			return points.watch(ctx, r, v, vault.Query{})
+		}
+		all, err := points.some(ctx, v, vault.Query{}, 0)
 		if err != nil {
 			return err
 		}
-		slices.SortStableFunc(l.Points, func(a, b homeward.Point) int { return b.At.Compare(a.At) })
-		rows := [][]any{{"POINT", "AT", "KIND", "UNDO", "HELD BY", ""}}
-		for _, p := range l.Points {
+		rows, _ := points.rows(all)
+		return r.printEither(all, rows)
+	})
+	cmd.Flags().BoolVar(&watch, "watch", false, "go on and show every change, until Ctrl-C")
+	return items.completed(r, cmd)
+}
+
+// pointsOf are the points of an item, newest first.
+func pointsOf(item homeward.ItemID) resource[homeward.Point] {
+	return resource[homeward.Point]{
+		noun: "point", events: []string{"item"},
+		list: func(v vault.Vault, ctx context.Context, _ vault.Query) (vault.Page[homeward.Point], error) {
+			l, err := v.Points(ctx, item)
+			points := slices.Clone(l.Points)
+			slices.SortStableFunc(points, func(a, b homeward.Point) int { return b.At.Compare(a.At) })
+			return vault.Page[homeward.Point]{Entries: points}, err
+		},
+		key:     func(p homeward.Point) string { return shortPosition(p.Position) },
+		heading: []any{"POINT", "AT", "KIND", "UNDO", "HELD BY", "NOTE"},
+		row: func(p homeward.Point) []any {
 			note := ""
 			if p.Latest {
 				note = "latest"
 			}
-			rows = append(rows, []any{shortPosition(p.Position), when(p.At), p.Mark.Kind, size(p.UndoBytes), strings.Join(p.Pins, ", "), note})
+			return []any{shortPosition(p.Position), when(p.At), p.Mark.Kind, size(p.UndoBytes), strings.Join(p.Pins, ", "), note}
+		},
+	}
+}
+
+// pointFlag lets the shell complete a flag with the points of the item before it.
+func pointFlag(r *remote, cmd *cobra.Command, name string) {
+	err := cmd.RegisterFlagCompletionFunc(name, func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		kinds := []string{vault.Latest, vault.LatestApp}
+		if len(args) > 0 {
+			kinds = append(kinds, pointsOf(homeward.ItemID(args[0])).keys(cmd.Context(), r)...)
 		}
-		return r.printEither(l, rows)
-	}))
+		return kinds, cobra.ShellCompDirectiveNoFileComp
+	})
+	if err != nil {
+		panic(err) // a flag that the command does not have
+	}
 }
 
 func pointPin(r *remote, use, short, did string, do func(vault.Vault, context.Context, homeward.PinRequest) error) *cobra.Command {
@@ -54,7 +89,13 @@ func pointPin(r *remote, use, short, did string, do func(vault.Vault, context.Co
 		return r.print(req, "point %s of %s is %s %s", shortPosition(p), item, did, req.Name)
 	})
 	cmd.Flags().StringVar(&name, "name", "", "`who` holds it")
-	return items.completed(r, cmd)
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		if len(args) == 1 {
+			return pointsOf(homeward.ItemID(args[0])).keys(cmd.Context(), r), cobra.ShellCompDirectiveNoFileComp
+		}
+		return items.complete(r)(cmd, args, typed)
+	}
+	return cmd
 }
 
 // pinName makes "audit" the hold that it is; a name as listed stays.

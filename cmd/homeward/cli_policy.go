@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/vault"
@@ -124,7 +123,7 @@ func policyCreate(r *remote) *cobra.Command {
 	var p policyFlags
 	cmd := r.verb("create POLICY", "Make a forward policy; its failback policy comes with it", 1, func(ctx context.Context, v vault.Vault, args []string) error {
 		if _, err := v.Policy(ctx, args[0]); err == nil {
-			return homeward.Errorf("create policy", homeward.Exists, "policy "+args[0], "change it with 'homeward policy update'", "it is there already")
+			return homeward.Errorf("create", homeward.Exists, "policy "+args[0], "change it with 'homeward policy update'", "it is there already")
 		} else if homeward.KindOf(err) != homeward.NotFound {
 			return err
 		}
@@ -144,13 +143,13 @@ func policyCreate(r *remote) *cobra.Command {
 
 func policyUpdate(r *remote) *cobra.Command {
 	var p policyFlags
-	var flags *pflag.FlagSet
-	cmd := r.verb("update POLICY", "Change what is given of a forward policy", 1, func(ctx context.Context, v vault.Vault, args []string) error {
+	var cmd *cobra.Command
+	cmd = r.verb("update POLICY", "Change what is given of a forward policy", 1, func(ctx context.Context, v vault.Vault, args []string) error {
 		now, err := v.Policy(ctx, args[0])
 		if err != nil {
 			return err
 		}
-		settings, err := p.onto(now.Settings, flags.Changed)
+		settings, err := p.onto(now.Settings, cmd.Flags().Changed)
 		if err != nil {
 			return err
 		}
@@ -161,7 +160,6 @@ func policyUpdate(r *remote) *cobra.Command {
 		return r.print(changed, "policy %s is now at revision %d", changed.Name, changed.Revision)
 	})
 	p.add(cmd)
-	flags = cmd.Flags()
 	return policies.completed(r, cmd)
 }
 

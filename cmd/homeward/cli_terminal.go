@@ -40,7 +40,7 @@ func (c *command) line(format string, args ...any) error {
 // confirm asks a person at a terminal before something is destroyed or moved.
 // Scripts are not asked: who writes one knows what it does.
 func (r *remote) confirm(what string, losses []string) error {
-	if r.yes || !r.tty.in || r.json {
+	if r.yes || !r.tty.in {
 		return nil
 	}
 	for _, l := range losses {

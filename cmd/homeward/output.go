@@ -44,16 +44,21 @@ func (c *command) table(rows [][]any) error {
 	return w.Flush()
 }
 
+// widest is how many characters a column has on a terminal before it wraps.
+const widest = 48
+
 func (c *command) prettyTable(rows [][]any) error {
 	t := table.NewWriter()
 	t.SetStyle(table.StyleLight)
 	t.Style().Format.Header = text.FormatDefault
-	for i, row := range rows {
-		if i == 0 {
-			t.AppendHeader(row)
-		} else {
-			t.AppendRow(row)
-		}
+	var columns []table.ColumnConfig
+	for i := range rows[0] {
+		columns = append(columns, table.ColumnConfig{Number: i + 1, WidthMax: widest, WidthMaxEnforcer: text.WrapSoft})
+	}
+	t.SetColumnConfigs(columns)
+	t.AppendHeader(rows[0])
+	for _, row := range rows[1:] {
+		t.AppendRow(row)
 	}
 	_, err := fmt.Fprintln(c.out, t.Render())
 	return err
