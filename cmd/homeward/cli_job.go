@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/recovery"
 	"github.com/homeward-dr/homeward/vault"
 )
 
@@ -49,17 +50,28 @@ func showJob(r *remote, j vault.Job) error {
 			return err
 		}
 	}
-	if j.Predicted != nil {
-		took := ""
-		if len(j.Took) > 0 {
-			took = ", took " + string(j.Took)
-		}
-		if err := r.line("predicted: %s in %s%s", size(j.Predicted.Bytes), seconds(j.Predicted.Seconds), took); err != nil {
-			return err
-		}
+	if err := r.predicted(j); err != nil {
+		return err
 	}
 	rows, _ := artefacts.rows(j.Artefacts)
 	return r.section("Made outside the vault", rows)
+}
+
+// predicted tells what was foreseen of a reprotect or resync beside what it took.
+func (r *remote) predicted(j vault.Job) error {
+	if j.Predicted == nil {
+		return nil
+	}
+	e := j.Predicted
+	text := fmt.Sprintf("predicted: %s (%s), %s over the link", size(e.Bytes), e.Certainty, size(e.WireBytes))
+	if e.Seconds > 0 {
+		text += ", " + seconds(e.Seconds)
+	}
+	var took recovery.Reversal
+	if len(j.Took) > 0 && json.Unmarshal(j.Took, &took) == nil {
+		text += fmt.Sprintf("\ntook:      %s, %s over the link, %s", size(took.Changed), size(took.WireBytes), seconds(took.Seconds))
+	}
+	return r.line("%s", text)
 }
 
 var artefacts = resource[vault.Artefact]{

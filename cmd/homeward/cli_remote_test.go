@@ -199,6 +199,11 @@ func TestCLI_WaitOutlivesTheVault(t *testing.T) {
 			t.Errorf("%s: %s", state, says)
 		}
 	}
+	f.answer = &vault.Job{ID: "job-x", State: vault.JobSucceeded, Predicted: &homeward.Estimate{Bytes: 64 << 20, Certainty: homeward.Exact, WireBytes: 65 << 20, Seconds: 12},
+		Took: json.RawMessage(`{"changed":67108864,"wire_bytes":20971520,"seconds":9}`)}
+	if out, _ := s.wants(0, "job wait job-x"); !strings.Contains(out, "predicted: 64.0 MiB (exact), 65.0 MiB over the link, 12s\ntook:      64.0 MiB, 20.0 MiB over the link, 9s") {
+		t.Errorf("%s", out)
+	}
 	f.answer = &vault.Job{ID: "job-x", State: vault.JobRunning}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond) // Ctrl-C
 	defer cancel()

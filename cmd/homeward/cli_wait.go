@@ -91,6 +91,9 @@ func (r *remote) waitJob(ctx context.Context, v vault.Vault, id string) (vault.J
 			return j, err
 		}
 	}
+	if err := r.predicted(j); err != nil {
+		return j, err
+	}
 	return j, ended(j)
 }
 
