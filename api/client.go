@@ -103,7 +103,7 @@ func clientTLS(o ClientOptions, host string) (*tls.Config, error) {
 			return nil, homeward.Errorf("make client", homeward.Invalid, "fingerprint", "give the 64 hex digits that the vault printed", "%q", o.Fingerprint)
 		}
 		conf.InsecureSkipVerify = true // the pin decides:
-		conf.VerifyConnection = func(cs tls.ConnectionState) error { return verifyPin(cs, [sha256.Size]byte(pin), host) }
+		conf.VerifyConnection = func(cs tls.ConnectionState) error { return verifyPin(cs, pki.Fingerprint(pin)) }
 	case o.CA != "":
 		pem, err := durable.ReadFile(durable.OS(), o.CA)
 		if err != nil {
@@ -121,20 +121,11 @@ func clientTLS(o ClientOptions, host string) (*tls.Config, error) {
 
 // verifyPin accepts the pinned certificate itself, or one that the pinned authority
 // issued to a vault.
-func verifyPin(cs tls.ConnectionState, pin [sha256.Size]byte, host string) error {
-	for i, cert := range cs.PeerCertificates {
-		if sha256.Sum256(cert.Raw) != pin {
-			continue
-		}
-		if i == 0 {
-			return nil
-		}
-		roots := x509.NewCertPool()
-		roots.AddCert(cert)
-		return verifyFrom(cs, roots, host)
+func verifyPin(cs tls.ConnectionState, pin pki.Fingerprint) error {
+	if sha256.Sum256(cs.PeerCertificates[0].Raw) == pin {
+		return nil
 	}
-	return homeward.Errorf("authenticate vault", homeward.Unauthentic, host,
-		"compare the fingerprint with the one that the vault prints, and check that nothing stands in between", "its certificate is not the pinned one")
+	return pki.PinnedTLS(pin, pki.Vault).VerifyConnection(cs)
 }
 
 // verifyFrom accepts a certificate of these authorities that is a vault's, or else

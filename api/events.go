@@ -173,7 +173,7 @@ func frameProblem(err error) string {
 
 const (
 	silence     = 3 * defaultHeartbeat // after that long without a byte a stream is taken for dead
-	reconnects  = 8                    // in a row, without anything heard in between
+	reconnects  = 20                   // in a row, without anything heard in between
 	maxEventLen = 1 << 20              // bytes of a line of a stream
 )
 

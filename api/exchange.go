@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/danielgtaylor/huma/v2/validation"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/wire"
@@ -21,6 +23,7 @@ import (
 type exchange struct {
 	humaContext
 	writer  http.ResponseWriter
+	log     *slog.Logger
 	refused bool
 }
 
@@ -28,10 +31,15 @@ type exchange struct {
 type humaContext = huma.Context
 
 func (x *exchange) refuse(err error) {
-	if !x.refused {
-		x.refused = true
-		wire.WriteProblem(x.writer, err)
+	if x.refused {
+		return
 	}
+	x.refused = true
+	switch homeward.KindOf(err) {
+	case homeward.Internal, homeward.IO, homeward.Corrupt, homeward.NoSpace:
+		x.log.Error("a request failed", "id", x.writer.Header().Get(wire.RequestHeader), "err", err)
+	}
+	wire.WriteProblem(x.writer, err)
 }
 
 // SetStatus begins the answer.
@@ -52,12 +60,13 @@ func (x *exchange) BodyWriter() io.Writer {
 // adapter puts huma's operations on a mux.
 type adapter struct {
 	mux *http.ServeMux
+	log *slog.Logger
 }
 
 // Handle registers an operation.
 func (a adapter) Handle(op *huma.Operation, handler func(huma.Context)) {
 	a.mux.HandleFunc(op.Method+" "+op.Path, func(w http.ResponseWriter, r *http.Request) {
-		handler(&exchange{humaContext: humago.NewContext(op, r, w), writer: w})
+		handler(&exchange{humaContext: humago.NewContext(op, r, w), writer: w, log: a.log})
 	})
 }
 
@@ -98,7 +107,7 @@ func wrongRequest(e *huma.ErrorModel) error {
 	case e.Status == http.StatusRequestEntityTooLarge:
 		return homeward.Errorf(op, homeward.Invalid, "body", "send less", "longer than %d bytes", maxBody)
 	case e.Status == http.StatusRequestTimeout:
-		return homeward.Errorf(op, homeward.Timeout, "body", "send it faster", "it did not arrive within %v", bodyTimeout)
+		return homeward.Errorf(op, homeward.Timeout, "body", "send it faster", "it did not arrive in time")
 	case e.Status == http.StatusUnsupportedMediaType || unknownMedia(e):
 		return homeward.Errorf(op, homeward.Invalid, "Content-Type", "send application/json", "the body has another type")
 	case len(e.Errors) == 0:
@@ -127,14 +136,19 @@ func unknownMedia(e *huma.ErrorModel) bool {
 	return false
 }
 
-// fieldOf is the name of a field as the client wrote it.
+// fieldOf is the name of a field as the client wrote it, or should have.
 func fieldOf(d *huma.ErrorDetail) string {
+	name := d.Location
 	for _, in := range []string{"body.", "query.", "path.", "header."} {
-		if name, cut := strings.CutPrefix(d.Location, in); cut {
-			return name
+		if inside, cut := strings.CutPrefix(d.Location, in); cut {
+			name = inside
 		}
 	}
-	return d.Location
+	var missing string
+	if n, _ := fmt.Sscanf(d.Message, validation.MsgExpectedRequiredProperty, &missing); n == 1 {
+		return strings.TrimPrefix(name+"."+missing, "body.")
+	}
+	return name
 }
 
 // jsonFormat is the only format of requests and answers.

@@ -34,7 +34,7 @@ type face struct {
 }
 
 // identity makes an authority and a node's certificate of it.
-func identity(t *testing.T, role pki.Role) (conf *tls.Config, ca string, roots *tls.Config) {
+func identity(t *testing.T, role pki.Role) (conf *tls.Config, ca string) {
 	t.Helper()
 	dir := t.TempDir()
 	authority, err := pki.CreateAuthority(durable.OS(), filepath.Join(dir, "ca"), "test")
@@ -42,16 +42,16 @@ func identity(t *testing.T, role pki.Role) (conf *tls.Config, ca string, roots *
 	must(t, authority.Issue(pki.Request{Peer: pki.Peer{Role: role, Name: "vault"}}, filepath.Join(dir, "id")))
 	id, err := pki.LoadIdentity(durable.OS(), filepath.Join(dir, "id"))
 	must(t, err)
-	conf = id.ServerTLS()
-	conf.ClientAuth, conf.VerifyConnection = tls.NoClientCert, nil
-	return conf, filepath.Join(dir, "ca", "ca.pem"), &tls.Config{RootCAs: authority.Roots(), InsecureSkipVerify: true}
+	chain, err := id.ServerTLS().GetCertificate(nil)
+	must(t, err)
+	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{*chain}}, filepath.Join(dir, "ca", "ca.pem")
 }
 
 // serve runs a server of v until the test ends. If v is no Authenticator, each
 // access is its own secret.
 func serve(t *testing.T, v vault.Vault, change ...func(*ServerOptions)) *face {
 	t.Helper()
-	conf, ca, _ := identity(t, pki.Vault)
+	conf, ca := identity(t, pki.Vault)
 	o := ServerOptions{Vault: v, Authenticator: plainTokens{}, TLS: conf, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	f := &face{t: t, ca: ca, socket: filepath.Join(t.TempDir(), "s"), secret: map[vault.Access]string{}}
 	for _, access := range accesses {
@@ -170,6 +170,8 @@ func eventually(t *testing.T, what string, done func() bool) {
 		}
 	}
 }
+
+func tlsClient(conn net.Conn, conf *tls.Config) net.Conn { return tls.Client(conn, conf) }
 
 func certificateOf(t *testing.T, path string) []byte {
 	t.Helper()

@@ -8,9 +8,8 @@ import (
 
 // Bounds of one request.
 const (
-	maxBody     = 1 << 20 // bytes
-	maxHeader   = 32 << 10
-	bodyTimeout = 10 * time.Second // for a body to arrive
+	maxBody   = 1 << 20 // bytes
+	maxHeader = 32 << 10
 
 	defaultHeartbeat = 15 * time.Second
 )
@@ -21,9 +20,10 @@ type Limits struct {
 	Requests    int           // at once; 128: more are answered Busy
 	Streams     int           // of events at once; 64: more are answered Busy
 	Header      time.Duration // for a request's header to arrive; 10 s
+	Body        time.Duration // for its body to arrive; 10 s
 	Request     time.Duration // for one request as a whole; 2 min
 	Idle        time.Duration // of a connection between requests; 2 min
-	Heartbeat   time.Duration // between comments that keep a stream alive; 15 s
+	Heartbeat   time.Duration // between comments that keep a stream alive; 15 s, at most 30 s
 	StreamWrite time.Duration // for a client of a stream to take what is sent; 10 s
 }
 
@@ -42,9 +42,11 @@ func (l Limits) withDefaults() Limits {
 	number(&l.Requests, 128)
 	number(&l.Streams, 64)
 	length(&l.Header, 10*time.Second)
+	length(&l.Body, 10*time.Second)
 	length(&l.Request, 2*time.Minute)
 	length(&l.Idle, 2*time.Minute)
 	length(&l.Heartbeat, defaultHeartbeat)
+	l.Heartbeat = min(l.Heartbeat, 2*defaultHeartbeat) // clients take three for death
 	length(&l.StreamWrite, 10*time.Second)
 	return l
 }

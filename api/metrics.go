@@ -48,12 +48,12 @@ func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelWarn), MaxRequestsInFlight: 4})
 }
 
-// request counts an answer under its route, of which there are only so many.
+// request counts an answer under its route, of which there are only so many. What
+// is no operation counts together, whatever it was called.
 func (m *metrics) request(r *http.Request, status int, took time.Duration) {
-	_, route, _ := strings.Cut(r.Pattern, " ")
-	method := r.Method
-	if route == "" {
-		route, method = "none", "other"
+	method, route, known := strings.Cut(r.Pattern, " ")
+	if !known {
+		method, route = "other", "other"
 	}
 	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
 }

@@ -41,7 +41,7 @@ func config(version string) huma.Config {
 				SecuritySchemes: map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: "Secret of an API token."}},
 			},
 		},
-		Formats:                      map[string]huma.Format{"application/json": jsonFormat()},
+		Formats:                      map[string]huma.Format{"application/json": jsonFormat(), "json": jsonFormat()}, // and any +json
 		DefaultFormat:                "application/json",
 		RejectUnknownQueryParameters: true,
 		Transformers:                 []huma.Transformer{problems},

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"runtime/debug"
 	"time"
@@ -40,6 +41,21 @@ func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 type requestKey struct{}
 
+// arriving is a body on its way in. Once it is all there, the deadline for it must
+// not end the request: the server takes a read that fails for a client that left.
+type arriving struct {
+	io.ReadCloser
+	control *http.ResponseController
+}
+
+func (a *arriving) Read(p []byte) (int, error) {
+	n, err := a.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		_ = a.control.SetReadDeadline(time.Time{}) // fails only where there are no deadlines
+	}
+	return n, err
+}
+
 // ServeHTTP takes a request in: it gets an id, a place among those served at once,
 // a bound on its body and time, and its caller; then its operation answers.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -52,18 +68,29 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	out := &recorder{ResponseWriter: w}
 	ctx := context.WithValue(r.Context(), requestKey{}, id)
-	if r.URL.Path != "/v1/events" { // bounded by streams
+	free := r.URL.Path == "/healthz" || r.URL.Path == "/readyz"
+	if r.URL.Path != eventsPath { // bounded by streams
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, s.limits.Request)
 		defer cancel()
+	} else {
+		free = true
 	}
 	r = r.WithContext(ctx)
-	caller, err := s.admit(r)
-	r = r.WithContext(vault.WithCaller(ctx, caller))
+	var caller vault.Caller
 	defer func() {
 		s.metrics.request(r, out.status, time.Since(began))
 		s.log.Debug("request", "id", id, "method", r.Method, "path", r.URL.Path, "status", out.status, "caller", caller.Name, "from", r.RemoteAddr, "took", time.Since(began))
 	}()
+	defer s.recovered(ctx, out)
+	if !free {
+		if !s.requests.take() {
+			wire.WriteProblem(out, homeward.Errorf("read request", homeward.Busy, "vault", "try again in a moment", "%d requests are under way", s.limits.Requests))
+			return
+		}
+		defer s.requests.give()
+	}
+	caller, err := s.admit(r)
 	if err != nil {
 		if homeward.KindOf(err) == homeward.Unauthentic {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="homeward"`)
@@ -71,17 +98,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		wire.WriteProblem(out, err)
 		return
 	}
-	if r.URL.Path != "/v1/events" {
-		if !s.requests.take() {
-			wire.WriteProblem(out, homeward.Errorf("read request", homeward.Busy, "vault", "try again in a moment", "%d requests are under way", s.limits.Requests))
-			return
-		}
-		defer s.requests.give()
+	r = r.WithContext(vault.WithCaller(ctx, caller))
+	// Huma refuses what is longer than maxBody; this is for what it does not read.
+	body := &arriving{r.Body, http.NewResponseController(out)}
+	if r.Body == http.NoBody {
+		_, _ = body.Read(nil) // it is all there
 	}
-	r.Body = http.MaxBytesReader(out, r.Body, maxBody+1) // huma refuses what is longer than maxBody
-	defer s.recovered(ctx, out)
+	r.Body = http.MaxBytesReader(out, body, maxBody+1)
 	s.mux.ServeHTTP(out, r)
 }
+
+const eventsPath = "/v1/events"
 
 // admit finds out who asks. Nobody needs to say so to learn that the server lives,
 // and what it can do.

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -17,6 +18,8 @@ type routes struct {
 	api     huma.API
 	vault   vault.Vault
 	problem *huma.Response // of every operation
+
+	bodyTimeout time.Duration
 }
 
 // route is one operation. Path is below /v1.
@@ -48,7 +51,7 @@ func handle[I, O any](r *routes, o route, do func(context.Context, *I) (*O, erro
 		Tags:          []string{strings.Split(o.path, "/")[1]},
 		Security:      []map[string][]string{{"token": {}}},
 	}
-	op.BodyReadTimeout = bodyTimeout
+	op.BodyReadTimeout = r.bodyTimeout
 	op.Responses = map[string]*huma.Response{}
 	for _, change := range more {
 		change(&op)

@@ -44,6 +44,7 @@ type Server struct {
 	open     bool // metrics
 	mux      *http.ServeMux
 	yaml     []byte
+	paths    map[string]*huma.PathItem
 	metrics  *metrics
 	requests places
 	streams  places
@@ -67,11 +68,12 @@ func NewServer(o ServerOptions) (*Server, error) {
 		vault: o.Vault, auth: o.Authenticator, tls: o.TLS, limits: limits, log: o.Log, ready: o.Ready, open: o.OpenMetrics,
 		mux: http.NewServeMux(), requests: newPlaces(limits.Requests), streams: newPlaces(limits.Streams), closing: make(chan struct{}),
 	}
-	a := huma.NewAPI(config(o.Version), adapter{s.mux})
-	r := &routes{api: a, vault: o.Vault, problem: problemResponse(a)}
+	a := huma.NewAPI(config(o.Version), adapter{s.mux, o.Log})
+	r := &routes{api: a, vault: o.Vault, problem: problemResponse(a), bodyTimeout: limits.Body}
 	r.register()
 	s.events(r)
 	finish(a)
+	s.paths = a.OpenAPI().Paths
 	var err error
 	if s.yaml, err = serveOpenAPI(s.mux, a); err != nil {
 		return nil, err
@@ -140,7 +142,7 @@ func (s *Server) server() *http.Server {
 	return &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: s.limits.Header,
-		ReadTimeout:       s.limits.Header + bodyTimeout,
+		ReadTimeout:       s.limits.Header + s.limits.Body,
 		WriteTimeout:      s.limits.Request + s.limits.Header,
 		IdleTimeout:       s.limits.Idle,
 		MaxHeaderBytes:    maxHeader,
