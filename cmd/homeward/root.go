@@ -83,7 +83,7 @@ func (c *command) root() *cobra.Command {
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print results, errors and logs as JSON")
 	root.PersistentFlags().TextVar(&c.logLevel, "log-level", slog.LevelInfo, "least `level` of logs: DEBUG, INFO, WARN or ERROR")
 	root.AddCommand(
-		c.agent(), c.processServer(), c.masterTarget(), c.configurationServer(),
+		c.vault(), c.agent(), c.processServer(), c.masterTarget(), c.configurationServer(),
 		c.delta(), c.pki(), c.demo(), c.workload(), c.version(), exitCodes(),
 	)
 	root.AddCommand(c.operatorCommands()...)
