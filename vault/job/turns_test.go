@@ -62,6 +62,36 @@ func TestLimits(t *testing.T) {
 	store.check(t)
 }
 
+// TestNobodyPasses: a job that waits for two targets is not passed, at the free one,
+// by a job that came later.
+func TestNobodyPasses(t *testing.T) {
+	store, u := newMemory(), newUntil()
+	waits := make(chan homeward.ItemID, 8)
+	store.saved = func(j vault.Job) {
+		if j.State == vault.JobNotStarted && j.Tasks[0].Why != "" {
+			waits <- j.Item
+		}
+	}
+	e := engine(t, job.Options{Store: store, Limits: byTarget(1), Definitions: []job.Definition{plain("S", task("a", u.do))}})
+	start(t, e, vault.Job{Scenario: "S", Item: "a/1"})
+	<-u.began
+	for _, item := range []homeward.ItemID{"a+b/2", "b/3"} {
+		start(t, e, vault.Job{Scenario: "S", Item: item})
+		select {
+		case got := <-waits:
+			if got != item {
+				t.Errorf("%s waits", got)
+			}
+		case <-u.began:
+			t.Fatalf("%s runs", item)
+		}
+	}
+	close(u.goOn)
+	for _, j := range store.all() {
+		wait(t, e, j.ID, vault.JobSucceeded)
+	}
+}
+
 func TestQueueIsBounded(t *testing.T) {
 	u := newUntil()
 	e := engine(t, job.Options{Store: newMemory(), Max: 1, Queue: 3, Definitions: []job.Definition{plain("S", task("a", u.do))}})

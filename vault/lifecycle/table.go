@@ -138,6 +138,7 @@ const (
 	opCommit      = "commit"
 	opCancel      = "cancel failover"
 	opReprotect   = "reprotect"
+	opRelocate    = "relocate" // a reprotect to the alternate location
 	opDisable     = "disable"
 )
 
@@ -158,7 +159,7 @@ func finishing(op string) []vault.Action {
 		return []vault.Action{vault.Commit, vault.Reprotect, vault.CompleteMigration, vault.Disable}
 	case opCancel:
 		return []vault.Action{vault.CancelFailover}
-	case opReprotect:
+	case opReprotect, opRelocate:
 		return []vault.Action{vault.Reprotect, vault.Resync, vault.Disable, vault.Pause, vault.Resume}
 	case opDisable:
 		return []vault.Action{vault.Disable}
