@@ -59,11 +59,13 @@ func (l *live) store(ctx context.Context, write put) error {
 	case l.saving <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-l.e.base.Done():
+		return closed()
 	}
 	defer func() { <-l.saving }()
 	for delay := l.e.first; ; delay = min(2*delay, l.e.longest) {
 		err := l.try(ctx, write)
-		if err == nil || ctx.Err() != nil {
+		if err == nil || ctx.Err() != nil || l.e.base.Err() != nil {
 			return err
 		}
 		l.e.log.Warn("a job cannot be stored; trying again", "job", l.id, "in", delay, "error", err)
