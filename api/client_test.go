@@ -143,10 +143,12 @@ func TestClient_NotAVault(t *testing.T) {
 	must(t, err)
 	defer c.Close()
 	for name, a := range map[string]http.HandlerFunc{
-		"page":     func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) },
-		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://elsewhere.invalid", 302) },
-		"proxy":    func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) },
-		"cut off":  func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"page": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) },
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://elsewhere.invalid", http.StatusFound)
+		},
+		"proxy":   func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) },
+		"cut off": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 	} {
 		answer = a
 		if _, err := atOnce(c).Status(t.Context()); err == nil || homeward.RemedyOf(err) == "" {

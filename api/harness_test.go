@@ -52,7 +52,7 @@ func identity(t *testing.T, role pki.Role) (conf *tls.Config, ca string) {
 func serve(t *testing.T, v vault.Vault, change ...func(*ServerOptions)) *face {
 	t.Helper()
 	conf, ca := identity(t, pki.Vault)
-	o := ServerOptions{Vault: v, Authenticator: plainTokens{}, TLS: conf, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	o := ServerOptions{Vault: v, Authenticator: plainTokens{}, TLS: conf, Log: slog.New(slog.DiscardHandler)}
 	f := &face{t: t, ca: ca, socket: filepath.Join(t.TempDir(), "s"), secret: map[vault.Access]string{}}
 	for _, access := range accesses {
 		f.secret[access] = string(access)

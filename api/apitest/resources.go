@@ -190,11 +190,12 @@ func (m *Memory) PutPolicy(ctx context.Context, req vault.PolicyRequest) (policy
 		if err := settings.Validate(); err != nil {
 			return err
 		}
-		stored, err := m.policies.get(req.Name)
+		stored, there := m.policies.rows[req.Name]
 		switch {
-		case err != nil && req.Revision != 0:
+		case !there && req.Revision != 0:
+			_, err := m.policies.get(req.Name)
 			return err
-		case err != nil:
+		case !there:
 			policy = m.putPair(req.Name, settings)
 			return nil
 		case stored.Failback:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -83,18 +84,23 @@ func (s *suite) must(err error) {
 	}
 }
 
-// refused demands an error of that kind that is told in full.
-func (s *suite) refused(kind homeward.Kind, err error) *homeward.Error {
+// refused demands an error of that kind that is told in full, and that names what
+// is wrong.
+func (s *suite) refused(kind homeward.Kind, err error, names ...string) {
 	s.Helper()
 	var e *homeward.Error
 	if homeward.KindOf(err) != kind || !errors.As(err, &e) {
 		s.Errorf("got %v (%s), want an error of kind %s", err, homeward.KindOf(err), kind)
-		return &homeward.Error{}
+		return
 	}
 	if homeward.RemedyOf(err) == "" {
 		s.Errorf("nobody learns what to do: %v", err)
 	}
-	return e
+	for _, name := range names {
+		if !strings.Contains(err.Error(), name) {
+			s.Errorf("%s is not named: %v", name, err)
+		}
+	}
 }
 
 // wait follows a job to its end, and on through the child that took over.

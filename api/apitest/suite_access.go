@@ -2,6 +2,7 @@ package apitest
 
 import (
 	"context"
+	"maps"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/pki"
@@ -20,7 +21,31 @@ func first[T any](_ T, err error) error { return err }
 // Calls are all calls of the contract, by the names of its methods; actions by
 // theirs, too.
 func Calls() map[string]Call {
-	calls := map[string]Call{
+	calls := placeCalls()
+	maps.Copy(calls, itemCalls())
+	maps.Copy(calls, otherCalls())
+	for _, action := range vault.Actions() {
+		name := "Act " + string(action)
+		if action == vault.Commit {
+			name = "Act"
+		}
+		calls[name] = Call{action.Access(), func(ctx context.Context, v vault.Vault) error {
+			req := vault.ActionRequest{Item: "none", Action: action}
+			switch action {
+			case vault.Enable:
+				req.Machine, req.Input = "none/none", vault.Input{Target: "none", Policy: "none"}
+			case vault.TestFailover:
+				req.Input.Network = "none"
+			}
+			return first(v.Act(ctx, req))
+		}}
+	}
+	return calls
+}
+
+// placeCalls are those about sites and nodes.
+func placeCalls() map[string]Call {
+	return map[string]Call{
 		"Sites": {vault.Reader, func(ctx context.Context, v vault.Vault) error { return first(v.Sites(ctx, vault.Query{})) }},
 		"Site":  {vault.Reader, func(ctx context.Context, v vault.Vault) error { return first(v.Site(ctx, "none")) }},
 		"PutSite": {vault.Contributor, func(ctx context.Context, v vault.Vault) error {
@@ -43,6 +68,12 @@ func Calls() map[string]Call {
 		"Limit": {vault.Operator, func(ctx context.Context, v vault.Vault) error {
 			return v.Limit(ctx, "none", homeward.LimitRequest{Schedule: []homeward.Window{}})
 		}},
+	}
+}
+
+// itemCalls are those about items, but for Act.
+func itemCalls() map[string]Call {
+	return map[string]Call{
 		"Items":  {vault.Reader, func(ctx context.Context, v vault.Vault) error { return first(v.Items(ctx, vault.Query{})) }},
 		"Item":   {vault.Reader, func(ctx context.Context, v vault.Vault) error { return first(v.Item(ctx, "none")) }},
 		"Points": {vault.Reader, func(ctx context.Context, v vault.Vault) error { return first(v.Points(ctx, "none")) }},
@@ -65,6 +96,12 @@ func Calls() map[string]Call {
 		"Reassociate": {vault.Operator, func(ctx context.Context, v vault.Vault) error {
 			return first(v.Reassociate(ctx, vault.ReassociateRequest{From: "none", To: "other"}))
 		}},
+	}
+}
+
+// otherCalls are the rest.
+func otherCalls() map[string]Call {
+	return map[string]Call{
 		"Policies": {vault.Reader, func(ctx context.Context, v vault.Vault) error { return first(v.Policies(ctx, vault.Query{})) }},
 		"Policy":   {vault.Reader, func(ctx context.Context, v vault.Vault) error { return first(v.Policy(ctx, "none")) }},
 		"PutPolicy": {vault.Contributor, func(ctx context.Context, v vault.Vault) error {
@@ -89,23 +126,6 @@ func Calls() map[string]Call {
 		"DeleteToken": {vault.Administrator, func(ctx context.Context, v vault.Vault) error { return v.DeleteToken(ctx, "gone") }},
 		"Reconcile":   {vault.Administrator, func(ctx context.Context, v vault.Vault) error { return first(v.Reconcile(ctx, false)) }},
 	}
-	for _, action := range vault.Actions() {
-		name := "Act " + string(action)
-		if action == vault.Commit {
-			name = "Act"
-		}
-		calls[name] = Call{action.Access(), func(ctx context.Context, v vault.Vault) error {
-			req := vault.ActionRequest{Item: "none", Action: action}
-			switch action {
-			case vault.Enable:
-				req.Machine, req.Input = "none/none", vault.Input{Target: "none", Policy: "none"}
-			case vault.TestFailover:
-				req.Input.Network = "none"
-			}
-			return first(v.Act(ctx, req))
-		}}
-	}
-	return calls
 }
 
 // watchBriefly is refused at once, or told of nothing until it is given up.
