@@ -72,26 +72,27 @@ func (o *ownership) take(ctx context.Context, id homeward.ItemID, patient bool) 
 		w.interrupt = cancel
 	}
 	w.busy = true
-	return owner, func() {
-		cancel()
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		w.busy, w.interrupt = false, nil
-		w.change()
-		o.leave(id, w)
-	}, nil
+	return owner, func() { cancel(); o.release(id, w) }, nil
+}
+
+func (o *ownership) release(id homeward.ItemID, w *owned) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	w.busy, w.interrupt = false, nil
+	w.change()
+	o.leave(id, w)
 }
 
 // tryClaim claims an item that nobody owns or waits for.
 func (o *ownership) tryClaim(id homeward.ItemID) (release func(), ok bool) {
 	o.mu.Lock()
-	w := o.items[id]
-	o.mu.Unlock()
-	if w != nil {
+	defer o.mu.Unlock()
+	if o.items[id] != nil {
 		return nil, false
 	}
-	release, err := o.claim(context.Background(), id)
-	return release, err == nil
+	w := o.enter(id)
+	w.busy = true
+	return func() { o.release(id, w) }, true
 }
 
 func (o *ownership) enter(id homeward.ItemID) *owned {

@@ -111,14 +111,16 @@ func (s *site) GuardsOf(ctx context.Context, ref homeward.Ref) ([]homeward.Guard
 	return m.Guards, err
 }
 
-// Agent, ProcessServer, MasterTarget and Site make the rig the vault's Roles.
-func (r *rig) Agent(name string) homeward.Agent { return r.side(name).Agent }
+// roles are the vault's Roles and Registry: nodes in this process.
+type roles struct{ *rig }
 
-func (r *rig) ProcessServer(name string) homeward.ProcessServer { return r.side(name).Process }
+func (r roles) Agent(name string) homeward.Agent { return r.side(name).Agent }
 
-func (r *rig) MasterTarget(name string) homeward.MasterTarget { return r.side(name).Target }
+func (r roles) ProcessServer(name string) homeward.ProcessServer { return r.side(name).Process }
 
-func (r *rig) Site(name string) (homeward.Site, error) { return r.sites[name], nil }
+func (r roles) MasterTarget(name string) homeward.MasterTarget { return r.side(name).Target }
+
+func (r roles) Site(name string) (homeward.Site, error) { return r.sites[name], nil }
 
 func (r *rig) side(node string) *recovery.Side {
 	at := r.w.Home
@@ -128,24 +130,23 @@ func (r *rig) side(node string) *recovery.Side {
 	return at.Side(homeward.Machine{})
 }
 
-// CreateToken, Revoke and MaxGeneration make it its Registry.
-func (r *rig) CreateToken(context.Context, vault.EnrolmentRequest) (vault.EnrolmentToken, error) {
+func (r roles) CreateToken(context.Context, vault.EnrolmentRequest) (vault.EnrolmentToken, error) {
 	return vault.EnrolmentToken{Secret: "once"}, nil
 }
 
-func (r *rig) Revoke(ctx context.Context, name string) (vault.Node, error) {
+func (r roles) Revoke(ctx context.Context, name string) (vault.Node, error) {
 	return r.store.Nodes.Change(ctx, name, func(n *vault.Node) error { n.State = vault.NodeRevoked; return nil })
 }
 
-func (r *rig) Learn(context.Context, string) error { return nil }
+func (r roles) Learn(context.Context, string) error { return nil }
 
-func (r *rig) Refresh(ctx context.Context, name string) (vault.Node, error) {
+func (r roles) Refresh(ctx context.Context, name string) (vault.Node, error) {
 	return r.store.Nodes.Get(ctx, name)
 }
 
-func (r *rig) Live(row vault.Node) vault.Node { return row }
+func (r roles) Live(row vault.Node) vault.Node { return row }
 
-func (r *rig) MaxGeneration(homeward.ItemID) homeward.Generation { return homeward.Generation{} }
+func (r roles) MaxGeneration(homeward.ItemID) homeward.Generation { return homeward.Generation{} }
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -202,7 +203,7 @@ func (r *rig) open(ctx context.Context) {
 	}
 	r.store, err = store.Open(ctx, store.Config{URL: r.url, Log: log, Now: r.clock.now})
 	must(r.t, err)
-	r.Service, err = Open(ctx, Options{Store: r.store, Roles: r, Registry: r, Identity: r.id, Version: "test", Log: log, Now: r.clock.now,
+	r.Service, err = Open(ctx, Options{Store: r.store, Roles: roles{r}, Registry: roles{r}, Identity: r.id, Version: "test", Log: log, Now: r.clock.now,
 		Rhythm: Rhythm{Inventory: 200 * time.Millisecond, Monitor: 100 * time.Millisecond, Readiness: 300 * time.Millisecond, Expiry: 100 * time.Millisecond}})
 	must(r.t, err)
 	running, stop := context.WithCancel(context.Background())
