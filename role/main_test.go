@@ -125,7 +125,7 @@ func (in *installation) wait(name string) *Node {
 
 // within bounds how long a test waits for what must come.
 func within(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
