@@ -37,12 +37,18 @@ func TestAccess(t *testing.T) {
 			},
 		},
 		vault.Contributor: {
-			func(ctx context.Context) error { _, err := r.PutSite(ctx, vault.SiteRequest{Name: "third"}); return err },
+			func(ctx context.Context) error {
+				_, err := r.PutSite(ctx, vault.SiteRequest{Name: "third"})
+				return err
+			},
 			func(ctx context.Context) error {
 				_, err := r.PutPolicy(ctx, vault.PolicyRequest{Name: "silver"})
 				return err
 			},
-			func(ctx context.Context) error { _, err := r.CreateEnrolment(ctx, vault.EnrolmentRequest{Site: "home"}); return err },
+			func(ctx context.Context) error {
+				_, err := r.CreateEnrolment(ctx, vault.EnrolmentRequest{Site: "home"})
+				return err
+			},
 		},
 		vault.Administrator: {
 			func(ctx context.Context) error { _, err := r.Tokens(ctx, vault.Query{}); return err },

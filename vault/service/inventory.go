@@ -63,7 +63,7 @@ func reconcile(site string, known []vault.Machine, seen []homeward.SiteMachine, 
 					"nothing has to be done: its item follows it"))
 			}
 		}
-		next := vault.Machine{Meta: before.Meta, ID: id, Site: site, Found: m, Presence: vault.Present, Seen: at, Item: before.Item}
+		next := vault.Machine{Meta: before.Meta, ID: id, Site: site, Found: m, Presence: vault.Present, Seen: at}
 		key := id
 		if was && before.ID != id {
 			key = before.ID

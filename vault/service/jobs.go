@@ -26,7 +26,7 @@ func (s *jobs) Jobs(ctx context.Context, q vault.Query) (vault.Page[vault.Job], 
 	}
 	page, err := s.store.Jobs.List(ctx, q)
 	for i := range page.Entries {
-		page.Entries[i] = shown(s.engine.Live(page.Entries[i]))
+		page.Entries[i] = shown(s.live(page.Entries[i]))
 	}
 	return page, err
 }
@@ -35,10 +35,11 @@ func (s *jobs) Job(ctx context.Context, id string) (vault.Job, error) {
 	if err := s.see(ctx); err != nil {
 		return vault.Job{}, err
 	}
-	j, err := s.engine.Job(ctx, id)
+	j, err := s.store.Jobs.Get(ctx, id)
 	if err != nil {
 		return j, err
 	}
+	j = s.live(j)
 	j.Artefacts = nil
 	for a, err := range s.store.Artefacts.All(ctx, vault.Query{}) {
 		if err != nil {
@@ -49,6 +50,16 @@ func (s *jobs) Job(ctx context.Context, id string) (vault.Job, error) {
 		}
 	}
 	return shown(j), nil
+}
+
+// live is a stored job with what is newer in the engine. Its end counts when it is
+// stored: what it makes of its item is then, too.
+func (s *jobs) live(stored vault.Job) vault.Job {
+	now := s.engine.Live(stored)
+	if now.State.Ended() && !stored.State.Ended() {
+		now.State, now.Ended, now.Actions = stored.State, stored.Ended, nil
+	}
+	return now
 }
 
 // shown is a job as people see it: its input is what was asked for.

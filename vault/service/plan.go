@@ -72,6 +72,9 @@ func (s *recoveries) Plan(ctx context.Context, req vault.ActionRequest) (vault.P
 // foretell adds what the rules say, what will travel, and what will be lost.
 func (s *recoveries) foretell(ctx context.Context, it vault.Item, req vault.ActionRequest, p *vault.Plan) error {
 	if req.Action == vault.Reprotect || req.Action == vault.FailbackAction {
+		if err := s.monitor.look(ctx, it); err != nil {
+			return err
+		}
 		facts, err := s.gatherer.facts(ctx, it, req.Input)
 		if err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -54,10 +55,10 @@ func (c *clock) forward(d time.Duration) {
 // site is a world's site behind its configuration server, which can be away.
 type site struct {
 	*world.Hypervisor
-	names []string
 
-	mu   sync.Mutex
-	away bool
+	mu    sync.Mutex
+	names []string // of machines that were ever made
+	away  bool
 }
 
 func (s *site) answer() error {
@@ -75,11 +76,23 @@ func (s *site) leave(away bool) {
 	s.away = away
 }
 
+func (s *site) Create(ctx context.Context, key string, m homeward.Machine, disks []homeward.Attachment) (homeward.Operation, error) {
+	s.mu.Lock()
+	if name := string(m.Item); !slices.Contains(s.names, name) {
+		s.names = append(s.names, name)
+	}
+	s.mu.Unlock()
+	return s.Hypervisor.Create(ctx, key, m, disks)
+}
+
 func (s *site) Machines(ctx context.Context) (all []homeward.SiteMachine, err error) {
 	if err := s.answer(); err != nil {
 		return nil, err
 	}
-	for _, name := range s.names {
+	s.mu.Lock()
+	names := slices.Clone(s.names)
+	s.mu.Unlock()
+	for _, name := range names {
 		m, err := s.Hypervisor.Machine(ctx, homeward.Ref{Native: name})
 		if homeward.KindOf(err) == homeward.NotFound {
 			continue
@@ -169,11 +182,8 @@ func newRig(t *testing.T, o world.Options) (*rig, context.Context) {
 		for i, d := range it.Machine.Disks {
 			own = append(own, homeward.Attachment{Disk: d.ID, Ref: it.Running.Disks[i], Slot: i})
 		}
-		_, err := w.Home.Hyper.Create(ctx, "", it.Machine, own)
+		_, err := r.sites["home"].Create(ctx, "", it.Machine, own)
 		must(t, err)
-		for _, s := range r.sites {
-			s.names = append(s.names, string(it.ID()), string(it.ID())+"-test")
-		}
 	}
 	r.id = identity(t)
 	r.open(ctx)

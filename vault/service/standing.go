@@ -35,6 +35,9 @@ func follow(it *vault.Item, r recovery.Record) {
 			it.Doomed.Refs = append(it.Doomed.Refs, homeward.Ref{Native: ref})
 		}
 	}
+	if ref, known := r.Refs[it.Original.Site]; known { // another one after a failback to an alternate location
+		it.Machine = machineID(it.Original.Site, ref)
+	}
 	for site, disks := range r.Moved {
 		endOf(it, site).Disks = disks
 	}

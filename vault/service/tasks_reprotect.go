@@ -44,6 +44,9 @@ func (w *work) stops(ctx context.Context, it vault.Item) error {
 			w.log.Info("a site's inventory was not read", "site", site, "error", err)
 		}
 	}
+	if err := w.monitor.look(ctx, it); err != nil {
+		return err
+	}
 	facts, err := w.gatherer.facts(ctx, it, w.asked.Input)
 	if err != nil {
 		return err
