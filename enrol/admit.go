@@ -55,7 +55,7 @@ func (s *Server) authenticate(ctx context.Context, t Token) error {
 	}
 	if !t.fits(e.Hash) {
 		return homeward.Errorf("enrol", homeward.Unauthentic, "token",
-			"make a new token with 'homeward node enrol'", "the vault does not know this token")
+			"make a new token with 'homeward node enrol-token'", "the vault does not know this token")
 	}
 	return nil
 }
@@ -118,14 +118,14 @@ func (s *Server) allowed(e *store.Enrolment, r NodeRequest) error {
 	}
 	switch {
 	case r.Role != e.Role:
-		return lie("role", "the token admits a %s, not a %s", e.Role, r.Role)
+		return lie("role", "the token is for role %s, not %s", e.Role, r.Role)
 	case e.Node != "" && r.Name != e.Node:
 		return lie("name", "the token admits %q, not %q", e.Node, r.Name)
 	case r.Site != "" && r.Site != e.Site:
 		return lie("site", "the token admits a node of site %q, not of %q", e.Site, r.Site)
 	case !s.o.Now().Before(e.Expires):
 		return homeward.Errorf("enrol", homeward.Unauthentic, "token",
-			"make a new token with 'homeward node enrol'", "it expired at %s", e.Expires.UTC().Format(time.RFC3339))
+			"make a new token with 'homeward node enrol-token'", "it expired at %s", e.Expires.UTC().Format(time.RFC3339))
 	case !e.Used.IsZero() && e.UsedBy != r.Name:
 		return used(e)
 	}
@@ -134,7 +134,7 @@ func (s *Server) allowed(e *store.Enrolment, r NodeRequest) error {
 
 func used(e *store.Enrolment) error {
 	return homeward.Errorf("enrol", homeward.Unauthentic, "token",
-		"make a new token with 'homeward node enrol'; if you do not know that node, revoke it",
+		"make a new token with 'homeward node enrol-token'; if you do not know that node, revoke it",
 		"it was used at %s by %s", e.Used.UTC().Format(time.RFC3339), e.UsedBy)
 }
 
@@ -187,7 +187,7 @@ func (s *Server) renew(ctx context.Context, who caller, r RenewRequest) (Answer,
 		n, err := s.o.Nodes.Get(ctx, peer.Name)
 		if homeward.KindOf(err) == homeward.NotFound {
 			return homeward.Errorf("renew", homeward.Forbidden, peer.String(),
-				"enrol it: make a token with 'homeward node enrol' and start it with --token", "the vault does not know this node")
+				"enrol it: make a token with 'homeward node enrol-token' and start it with --token", "the vault does not know this node")
 		}
 		if err != nil {
 			return err

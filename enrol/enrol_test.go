@@ -54,8 +54,8 @@ func TestEnrol_LiesAreRefusedAndCostNothing(t *testing.T) {
 		says string
 		lie  func(*Request)
 	}{
-		{"admits a agent", func(r *Request) { r.Peer.Role = pki.MasterTarget }},
-		{"admits a agent", func(r *Request) { r.Peer.Role = pki.Vault }},
+		{"for role agent", func(r *Request) { r.Peer.Role = pki.MasterTarget }},
+		{"for role agent", func(r *Request) { r.Peer.Role = pki.Vault }},
 		{`admits "agent-1"`, func(r *Request) { r.Peer.Name = "agent-2" }},
 		{`site "home"`, func(r *Request) { r.Site = "dr" }},
 	} {

@@ -61,7 +61,7 @@ func (t Token) fits(hash string) bool {
 func ParseToken(text string) (Token, error) {
 	bad := func(format string, args ...any) (Token, error) {
 		return Token{}, homeward.Errorf("read token", homeward.Invalid, "token",
-			"copy the whole token that 'homeward node enrol' printed", format, args...)
+			"copy the whole token that 'homeward node enrol-token' printed", format, args...)
 	}
 	if len(text) > maxToken {
 		return bad("longer than %d bytes", maxToken)

@@ -16,6 +16,7 @@ import (
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/block"
 	"github.com/homeward-dr/homeward/durable"
+	"github.com/homeward-dr/homeward/enrol"
 	"github.com/homeward-dr/homeward/member"
 	"github.com/homeward-dr/homeward/pki"
 	"github.com/homeward-dr/homeward/role"
@@ -35,11 +36,13 @@ type nodeFlags struct {
 	sockets     string
 	hasSockets  bool
 	withParent  bool
+	enrol       enrolFlags
 }
 
 func (f *nodeFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.dir, "dir", "", "`directory` of what this role keeps")
-	cmd.Flags().StringVar(&f.identity, "identity", "", "`directory` of this node's identity, see 'homeward pki issue'")
+	f.enrol.register(cmd)
+	cmd.Flags().StringVar(&f.identity, "identity", "", "`directory` of this node's identity; made by enrolling (default then: DIR/identity), or by 'homeward pki issue'")
 	cmd.Flags().StringSliceVar(&f.controllers, "controller", nil, "`host:port` of the controller to dial, several are tried in turn; none: work on, told by nobody")
 	cmd.Flags().BoolVar(&f.withParent, "with-parent", false, "end when standard input does, so that nothing outlives the parent")
 }
@@ -154,14 +157,17 @@ func (r ready) String() string {
 // runNode is the life of every role: read what it is, open it, serve until ctx
 // ends, close.
 func (c *command) runNode(ctx context.Context, want pki.Role, f nodeFlags, open func(context.Context, node) (opened, error)) (err error) {
-	n, err := c.newNode(want, f)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if f.withParent {
 		go endWithInput(c.in, cancel) // its read ends with the process at the latest
+	}
+	if err := c.enrolNode(ctx, want, &f); err != nil {
+		return err
+	}
+	n, err := c.newNode(want, f)
+	if err != nil {
+		return err
 	}
 	defer enforceEnd(ctx, endTimeout, n.log, os.Exit)()
 	// Bind before opening: an address in use is found before anything is changed.
@@ -205,14 +211,15 @@ func listen(addr string) (net.Listener, error) {
 func serveNode(ctx context.Context, n node, o opened, ln net.Listener) error {
 	ctx, stop := context.WithCancel(ctx)
 	dataCtx, stopData := context.WithCancel(context.WithoutCancel(ctx))
-	data, control := make(chan error, 1), make(chan error, 1)
+	data, control, kept := make(chan error, 1), make(chan error, 1), make(chan error, 1)
 	go func() {
 		defer stop()
 		data <- serveData(dataCtx, n, o.data, ln)
 	}()
 	go func() { control <- serveControl(ctx, n, o) }()
+	go func() { kept <- keepIdentity(ctx, n) }()
 	<-ctx.Done()
-	err := <-control
+	err := errors.Join(<-control, <-kept)
 	stopData()
 	return errors.Join(err, <-data)
 }
@@ -239,7 +246,7 @@ func serveControl(ctx context.Context, n node, o opened) error {
 		TLS:         n.id.ClientTLS(pki.Vault),
 		Hello:       role.Hello{Peer: n.id.Peer(), Version: buildVersion().Version},
 		Handler:     o.control,
-		Member:      member.New(member.Config{TLS: n.id.ClientTLS(pki.ProcessServer, pki.MasterTarget), Tell: o.tell}),
+		Member:      enrol.Member(n.id, member.New(member.Config{TLS: n.id.ClientTLS(pki.ProcessServer, pki.MasterTarget), Tell: o.tell})),
 		Epoch:       n.epoch,
 		Log:         n.log,
 	})

@@ -45,7 +45,7 @@ func (f *Fleet) Admit(peer pki.Peer, _ *x509.Certificate) error {
 		defer cancel()
 		err := f.Learn(ctx, peer.Name)
 		if homeward.KindOf(err) == homeward.NotFound {
-			return refuse("enrol it: make a token with 'homeward node enrol' and start it with --token", "the vault does not know this node")
+			return refuse("enrol it: make a token with 'homeward node enrol-token' and start it with --token", "the vault does not know this node")
 		}
 		if err != nil {
 			return err

@@ -98,7 +98,7 @@ func (f *Fleet) URLFor(name string, purpose vault.Purpose) (string, error) {
 	all := l.node.Addresses
 	if len(all) == 0 {
 		return "", homeward.Errorf("reach node", homeward.Conflict, "node "+name,
-			"give it an address: 'homeward node address "+name+" host:port'", "it has no address for its peers")
+			"give it an address: 'homeward node address "+name+" --production host:port'", "it has no address for its peers")
 	}
 	at := max(slices.IndexFunc(all, func(a vault.Address) bool { return a.Purpose == purpose }), 0)
 	return "https://" + all[at].Host, nil

@@ -51,7 +51,7 @@ func (f *Fleet) Site(site string) (homeward.Site, error) {
 	f.mu.Unlock()
 	if name == "" {
 		return nil, homeward.Errorf("find site", homeward.NotFound, "site "+site,
-			"enrol one: 'homeward node enrol --role configuration-server --site "+site+"'", "no configuration server has enrolled there")
+			"enrol one: 'homeward node enrol-token --role configuration-server --site "+site+"'", "no configuration server has enrolled there")
 	}
 	return role.Site(f.at(pki.ConfigurationServer, name)), nil
 }
