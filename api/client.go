@@ -160,12 +160,12 @@ func (c *Client) explain(ctx context.Context, err error) error {
 	var invalid x509.CertificateInvalidError
 	var name x509.HostnameError
 	switch {
-	case errors.As(err, &ours):
-		return homeward.Wrap(ours, op, c.base)
 	case errors.Is(ctx.Err(), context.Canceled):
 		return homeward.Errorf(op, homeward.Canceled, c.base, "", "%w", err)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return homeward.Errorf(op, homeward.Timeout, c.base, "look whether the vault is overloaded, or give a longer --timeout", "%w", err)
+	case errors.As(err, &ours):
+		return homeward.Wrap(ours, op, c.base)
 	case errors.As(err, &unknown), errors.As(err, &invalid), errors.As(err, &name):
 		return homeward.Errorf(op, homeward.Unauthentic, c.base, "give the vault's authority with --ca, or its fingerprint", "%w", err)
 	}
