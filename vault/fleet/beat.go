@@ -66,7 +66,9 @@ func (f *Fleet) beat(ctx context.Context, l *live) error {
 	case err == nil:
 		l.hear(report, sent, came, version)
 		f.hearGenerations(report.Generations)
-		l.ask = l.ask && !req.Generations
+		if req.Generations { // the first of its connection: a restored vault waits for it
+			l.ask, l.dirty = false, true
+		}
 		if req.Revocations != nil {
 			l.hasList = req.Revocations
 		}
