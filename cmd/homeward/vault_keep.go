@@ -100,8 +100,7 @@ func (c *command) backupVault(ctx context.Context, f vaultFlags) error {
 		return err
 	}
 	if err := writeBackup(ctx, f, file, c.logger()); err != nil {
-		file.Abort()
-		return err
+		return errors.Join(err, file.Abort())
 	}
 	if err := file.Commit(); err != nil {
 		return err

@@ -20,7 +20,7 @@ var _ job.Store = (*jobStore)(nil)
 
 // Begin implements job.Store.
 func (s *jobStore) Begin(ctx context.Context, j *vault.Job) error {
-	return s.store.Tx(ctx, func(ctx context.Context) error {
+	return s.whole(ctx, func(ctx context.Context) error {
 		unended, err := s.unended(ctx, j.Item)
 		if err == nil {
 			err = job.Admit(*j, unended)
@@ -46,7 +46,7 @@ func (s *jobStore) Begin(ctx context.Context, j *vault.Job) error {
 
 // Reopen implements job.Store.
 func (s *jobStore) Reopen(ctx context.Context, j *vault.Job) error {
-	return s.store.Tx(ctx, func(ctx context.Context) error {
+	return s.whole(ctx, func(ctx context.Context) error {
 		unended, err := s.unended(ctx, j.Item)
 		if err == nil {
 			err = job.Admit(*j, unended)
@@ -74,11 +74,18 @@ func (s *jobStore) newest(ctx context.Context, j vault.Job) error {
 }
 
 // Save implements job.Store.
-func (s *jobStore) Save(ctx context.Context, j *vault.Job) error { return s.store.Jobs.Update(ctx, j) }
+func (s *jobStore) Save(ctx context.Context, j *vault.Job) error {
+	return s.durably(func() error { return s.store.Jobs.Update(ctx, j) })
+}
+
+// whole does all of something, or nothing.
+func (s *jobStore) whole(ctx context.Context, do func(context.Context) error) error {
+	return s.durably(func() error { return s.store.Tx(ctx, do) })
+}
 
 // End implements job.Store.
 func (s *jobStore) End(ctx context.Context, j *vault.Job) error {
-	return s.store.Tx(ctx, func(ctx context.Context) error {
+	return s.whole(ctx, func(ctx context.Context) error {
 		stored, err := s.store.Jobs.Get(ctx, j.ID)
 		if err != nil {
 			return err

@@ -13,7 +13,7 @@ func TestOwnership_Exclusive(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 60 {
 		all.Go(func() {
-			release, ok := func() {}, true
+			var release func()
 			var err error
 			switch i % 3 {
 			case 0:
@@ -21,7 +21,8 @@ func TestOwnership_Exclusive(t *testing.T) {
 			case 1:
 				_, release, err = o.claimPatiently(t.Context(), "web")
 			default:
-				if release, ok = o.tryClaim("web"); !ok {
+				var free bool
+				if release, free = o.tryClaim("web"); !free {
 					return
 				}
 			}

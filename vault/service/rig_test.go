@@ -206,6 +206,12 @@ func identity(t *testing.T) *pki.Identity {
 // open starts a vault over the store.
 func (r *rig) open(ctx context.Context) {
 	r.t.Helper()
+	r.openCut(ctx, nil)
+}
+
+// openCut starts one whose jobs' writes can be refused.
+func (r *rig) openCut(ctx context.Context, cut func() error) {
+	r.t.Helper()
 	var err error
 	log := slog.New(slog.DiscardHandler)
 	if testing.Verbose() {
@@ -216,6 +222,7 @@ func (r *rig) open(ctx context.Context) {
 	r.Service, err = Open(ctx, Options{Store: r.store, Roles: roles{r}, Registry: roles{r}, Identity: r.id, Version: "test", Log: log, Now: r.clock.now,
 		Rhythm: Rhythm{Inventory: 200 * time.Millisecond, Monitor: 100 * time.Millisecond, Readiness: 300 * time.Millisecond, Expiry: 100 * time.Millisecond}})
 	must(r.t, err)
+	r.cut = cut
 	running, stop := context.WithCancel(context.Background())
 	r.ending, r.ended = stop, make(chan struct{})
 	go func() {

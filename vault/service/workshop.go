@@ -152,11 +152,13 @@ func (c *core) load(ctx context.Context, stored vault.Item) (*recovery.Item, err
 	saving := context.WithoutCancel(ctx)
 	it.Save = func(it *recovery.Item) error {
 		r := it.Snapshot()
-		_, err := c.store.Items.Change(saving, string(stored.ID), func(v *vault.Item) error {
-			follow(v, r)
-			return nil
+		return c.durably(func() error {
+			_, err := c.store.Items.Change(saving, string(stored.ID), func(v *vault.Item) error {
+				follow(v, r)
+				return nil
+			})
+			return err
 		})
-		return err
 	}
 	return it, nil
 }
@@ -205,14 +207,16 @@ func (w *work) until(ctx context.Context, step string, list func(context.Context
 
 // change edits the stored item, beside its record.
 func (w *work) change(ctx context.Context, edit func(*vault.Item)) error {
-	stored, err := w.store.Items.Change(ctx, string(w.id()), func(it *vault.Item) error {
-		edit(it)
-		return nil
+	return w.durably(func() error {
+		stored, err := w.store.Items.Change(ctx, string(w.id()), func(it *vault.Item) error {
+			edit(it)
+			return nil
+		})
+		if err == nil {
+			w.stored = stored
+		}
+		return err
 	})
-	if err == nil {
-		w.stored = stored
-	}
-	return err
 }
 
 // artefact enters in the ledger what is about to be made.
