@@ -6,7 +6,6 @@ import (
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/lab"
-	"github.com/homeward-dr/homeward/test/stage"
 )
 
 // Options of a run; the zero value of each field but Executable is its default.
@@ -19,11 +18,6 @@ type Options struct {
 	LinkDelay  time.Duration // one way
 	Point      string        // "latest", or how long before the loss: "-30s"
 	Keep       bool          // leave it running at the end, until interrupted
-}
-
-func (o *Options) stage() stage.Options {
-	return stage.Options{Executable: o.Executable, Dir: o.Dir, Guest: o.Guest.Kind, GuestDir: o.Guest.Dir, DiskSize: o.DiskSize,
-		LinkMbit: o.LinkMbit, LinkDelay: o.LinkDelay, Gap: o.Guest.Gap, Churn: o.Guest.Churn}
 }
 
 // complete fills in defaults and refuses what cannot be.

@@ -5,7 +5,6 @@ import (
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/pki"
-	"github.com/homeward-dr/homeward/recovery"
 )
 
 // Report is what the round trip was, as data.
@@ -46,11 +45,6 @@ type Reverse struct {
 	DigestEqual    bool              `json:"digest_equal"`
 	Estimate       homeward.Estimate `json:"estimate"`
 	Branch         homeward.Point    `json:"branch"`
-}
-
-func reverse(estimate homeward.Estimate, r recovery.Reversal) *Reverse {
-	return &Reverse{PredictedBytes: estimate.Bytes, DirtyBytes: r.Changed, WireBytes: r.WireBytes,
-		FullReads: r.FullReads, ResyncSeconds: r.Seconds, Estimate: estimate, Branch: r.Branch}
 }
 
 // entry adds a step that began at a time and ends now.

@@ -2,8 +2,10 @@ package demo
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"io"
-	"log/slog"
+	"path/filepath"
 	"time"
 
 	"github.com/homeward-dr/homeward"
@@ -11,19 +13,31 @@ import (
 	"github.com/homeward-dr/homeward/pki"
 	"github.com/homeward-dr/homeward/recovery"
 	"github.com/homeward-dr/homeward/site/local/records"
-	"github.com/homeward-dr/homeward/test/stage"
+	"github.com/homeward-dr/homeward/vault"
 )
 
-// story is one round trip on a stage.
+// story is one round trip of two machines, told by the commands that an operator
+// types.
 type story struct {
-	*stage.Stage
-	o      Options
-	screen *screen
-	report *Report
-	guest  *lab.Console // of the machine where it runs now
-	lost   time.Time    // when the home site was lost
-	before uint64       // newest record announced before that
+	*lab.Installation
+	o          Options
+	home, away *lab.Place
+	out        io.Writer // nil: quiet
+	report     *Report
+	guests     []*guest
+	lost       time.Time // when the home site was lost
 }
+
+// guest is a machine and what it says where it runs now.
+type guest struct {
+	item    homeward.ItemID
+	console *lab.Console
+	before  uint64 // newest record announced before its site was lost or left
+	said    int64  // length of its console at home before that
+}
+
+// policy is the demo's: a recovery point every half second.
+const policy = "gold"
 
 // Run plays the round trip and tells it on out; with quiet set only the report is
 // of interest. The report is filled in as far as it came, also with an error.
@@ -35,18 +49,24 @@ func Run(ctx context.Context, o Options, out io.Writer, quiet bool) (report Repo
 	}
 	began := time.Now()
 	report = Report{Guest: o.Guest.Kind, DiskBytes: o.DiskSize, LinkMbit: o.LinkMbit, LinkDelay: o.LinkDelay.Seconds(), Point: o.Point}
-	scr := newScreen(out, quiet)
-	defer scr.close()
-	scr.say("Two sites, home and away: six processes, mutual TLS between them, a %s guest.", o.Guest.Kind)
-	st, err := stage.Build(ctx, o.stage())
+	s := &story{o: o, report: &report, guests: []*guest{{item: "web01"}, {item: "db01"}}}
+	if !quiet {
+		s.out = out
+	}
+	s.say("A vault and two sites, home and away: nine processes, mutual TLS between them, two %s guests.", o.Guest.Kind)
+	plan := lab.Plan{Executable: o.Executable, Dir: o.Dir, Guest: o.Guest, LinkMbit: o.LinkMbit, LinkDelay: o.LinkDelay}
+	if !quiet {
+		plan.Out = out
+	}
+	in, err := lab.Install(ctx, plan)
 	if err != nil {
 		return report, err
 	}
-	defer st.Close()
-	s := &story{Stage: st, o: o, screen: scr, report: &report}
+	s.Installation = in
 	defer func() {
-		if s.guest != nil {
-			s.guest.Stop()
+		s.deafen()
+		if e := in.Close(); err == nil {
+			err = e
 		}
 	}()
 	err = s.play(ctx)
@@ -58,31 +78,28 @@ func Run(ctx context.Context, o Options, out io.Writer, quiet bool) (report Repo
 	if err != nil {
 		report.Error = err.Error()
 		if homeward.KindOf(err) != homeward.Canceled {
-			scr.say("\nThe logs of all roles:\n%s", s.Logs())
+			s.say("\nThe logs of all roles:\n%s", in.Logs())
 		}
 		return report, err
 	}
 	s.sum()
 	if o.Keep {
-		s.howToLook(ctx)
+		s.howToLook()
 		<-ctx.Done()
 	}
 	return report, nil
 }
 
-// chapter runs one step of the round trip and enters it in the report.
-func (s *story) chapter(ctx context.Context, title string, limit time.Duration, do func(context.Context) error) (*Entry, error) {
-	s.screen.say("\n%s", title)
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	began := time.Now()
-	err := do(ctx)
-	return s.report.entry(title, began), err
+// say prints a line of the story; a screen that cannot be written stops nothing.
+func (s *story) say(format string, args ...any) {
+	if s.out != nil {
+		_, _ = fmt.Fprintf(s.out, format+"\n", args...)
+	}
 }
 
 func (s *story) play(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.protect, s.work, s.loseHome, s.failOver, s.workAway, s.commit, s.homeReturns,
+		s.install, s.protect, s.work, s.test, s.loseHome, s.failOver, s.workAway, s.commit, s.homeReturns,
 		s.reprotect, s.failBack, s.workHome, s.commit, s.protectAgain,
 	} {
 		if err := step(ctx); err != nil {
@@ -92,43 +109,126 @@ func (s *story) play(ctx context.Context) error {
 	return nil
 }
 
-func (s *story) protect(ctx context.Context) error {
-	if err := s.Install(ctx); err != nil {
-		return err
-	}
-	policy := homeward.Policy{MinInterval: 500 * time.Millisecond}
-	s.Item = recovery.New(s.Machine(), policy, s.Home.Side, s.Away.Side, slog.New(slog.DiscardHandler))
-	s.Item.Watch = s.screen.step
-	_, err := s.chapter(ctx, "Protect: home -> away", 5*time.Minute, s.Item.Protect)
-	if err != nil {
-		return err
-	}
-	_, err = s.hear(ctx, s.Home, 0)
+// chapter runs one step of the round trip and enters it in the report.
+func (s *story) chapter(ctx context.Context, title string, limit time.Duration, do func(context.Context) error) (*Entry, error) {
+	s.say("\n%s", title)
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	began := time.Now()
+	err := do(ctx)
+	return s.report.entry(title, began), err
+}
+
+func (s *story) install(ctx context.Context) error {
+	_, err := s.chapter(ctx, "Install: two sites, each with its configuration server, agent, process server and master target", 2*time.Minute, func(ctx context.Context) (err error) {
+		for _, name := range []string{"away", "home"} {
+			if err := s.Operator.Do(ctx, "site", "add", name); err != nil {
+				return err
+			}
+			if name == "home" {
+				s.home, err = s.AddSite(ctx, name, machines(s.o.DiskSize)...)
+			} else {
+				s.away, err = s.AddSite(ctx, name)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if err := s.Operator.Do(ctx, "node", "list"); err != nil {
+			return err
+		}
+		for _, g := range s.guests {
+			if err := s.o.Guest.Format(ctx, filepath.Join(s.Datastore("home"), string(g.item)+"-root.raw")); err != nil {
+				return err
+			}
+		}
+		if err := s.Operator.Do(ctx, "site", "refresh", "home"); err != nil {
+			return err
+		}
+		return s.Operator.Do(ctx, "machine", "list", "--site", "home")
+	})
 	return err
 }
 
-// hear follows the machine's console where it runs now, from an offset on, and
-// returns what the guest found when it started.
-func (s *story) hear(ctx context.Context, p *stage.Place, from int64) (records.Found, error) {
-	if s.guest != nil {
-		s.guest.Stop()
+// machines are what runs at home: a web server with two disks, the records on the
+// second depending on those on the first, and a database server with one.
+func machines(size int64) []homeward.Machine {
+	return []homeward.Machine{
+		{Item: "web01", Name: "web01", CPUs: 1, MemoryMiB: 128, Firmware: "bios", OSFamily: "linux",
+			Disks: []homeward.Disk{{ID: "web01-root", Size: size, BootOrder: 1}, {ID: "web01-data", Size: 64 << 20, Slot: 1}}},
+		{Item: "db01", Name: "db01", CPUs: 1, MemoryMiB: 128, Firmware: "bios", OSFamily: "linux",
+			Disks: []homeward.Disk{{ID: "db01-root", Size: 64 << 20, BootOrder: 1}}},
 	}
-	var err error
-	if s.guest, err = s.Hear(ctx, p, from); err != nil {
-		return records.Found{}, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
-	return s.guest.Running(ctx)
 }
 
-// writeFor lets the guest write until it made n more records durable.
-func (s *story) writeFor(ctx context.Context, n uint64) error {
-	return s.guest.Until(ctx, s.guest.Last()+n)
+func (s *story) protect(ctx context.Context) error {
+	_, err := s.chapter(ctx, "Protect: home -> away", 5*time.Minute, func(ctx context.Context) error {
+		if err := s.Operator.Do(ctx, "policy", "create", policy, "--min-interval", "500ms"); err != nil {
+			return err
+		}
+		for _, g := range s.guests {
+			if err := s.Operator.Do(ctx, "item", "protect", "home/"+string(g.item), "--to", "away", "--policy", policy, "--wait"); err != nil {
+				return err
+			}
+			if _, err := s.hear(ctx, g, "home", 0); err != nil {
+				return err
+			}
+		}
+		return s.Operator.Do(ctx, "item", "list")
+	})
+	return err
+}
+
+// hear follows a guest's console at a site, from an offset on, and answers what it
+// found on its disks when it started.
+func (s *story) hear(ctx context.Context, g *guest, site string, from int64) (records.Found, error) {
+	if g.console != nil {
+		g.console.Stop()
+	}
+	path, err := s.consoleOf(ctx, g, site)
+	if err != nil {
+		return records.Found{}, err
+	}
+	g.console = lab.Listen(ctx, path, from)
+	return g.console.Running(ctx)
+}
+
+func (s *story) consoleOf(ctx context.Context, g *guest, site string) (path string, err error) {
+	err = s.Operator.Until(ctx, func() (bool, error) {
+		if err := s.Operator.Ask(ctx, &vault.Site{}, "site", "refresh", site); err != nil {
+			return false, err
+		}
+		var m vault.Machine
+		err := s.Operator.Ask(ctx, &m, "machine", "show", site+"/"+string(g.item))
+		if homeward.KindOf(err) == homeward.NotFound {
+			return false, nil // its inventory is not read yet
+		}
+		path = m.Found.Console
+		return path != "", err
+	})
+	return path, err
+}
+
+func (s *story) deafen() {
+	for _, g := range s.guests {
+		if g.console != nil {
+			g.console.Stop()
+		}
+	}
+}
+
+// write lets the guests write until each made n more records durable.
+func (s *story) write(ctx context.Context, n uint64) error {
+	for _, g := range s.guests {
+		if err := g.console.Until(ctx, g.console.Last()+n); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *story) work(ctx context.Context) error {
-	_, err := s.chapter(ctx, "The machine works at home", 15*time.Minute, func(ctx context.Context) error {
+	_, err := s.chapter(ctx, "The machines work at home", 15*time.Minute, func(ctx context.Context) error {
 		age, err := s.o.age()
 		if err != nil {
 			return err
@@ -142,187 +242,279 @@ func (s *story) work(ctx context.Context) error {
 				return ctx.Err()
 			}
 		}
-		return s.writeFor(ctx, 400)
+		return s.write(ctx, 300)
+	})
+	return err
+}
+
+// test runs a test failover, which touches nothing.
+func (s *story) test(ctx context.Context) error {
+	_, err := s.chapter(ctx, "Rehearse: a test failover in an isolated network, while replication goes on", 3*time.Minute, func(ctx context.Context) error {
+		if err := s.Operator.Do(ctx, "item", "test-failover", "web01", "--network", "isolated", "--wait"); err != nil {
+			return err
+		}
+		return s.Operator.Do(ctx, "item", "cleanup-test", "web01", "--wait")
 	})
 	return err
 }
 
 func (s *story) loseHome(ctx context.Context) error {
-	_, err := s.chapter(ctx, "Home is lost: machine, agent, process server, master target killed at once", time.Minute, func(ctx context.Context) error {
-		err := s.Lose(ctx, s.Home)
+	_, err := s.chapter(ctx, "Home is lost: machines, configuration server, agent, process server, master target killed at once", time.Minute, func(context.Context) error {
+		s.Lose(s.home)
 		s.lost = time.Now()
-		return err
+		return nil
 	})
-	// What the dead guest still had on its way to the console has arrived by the time
-	// its process is gone; nothing is announced after that.
-	s.before = s.guest.Last()
+	// What the dead guests still had on their way to the consoles has arrived by the
+	// time their processes are gone; nothing is announced after that.
+	for _, g := range s.guests {
+		g.before = g.console.Last()
+	}
 	return err
 }
 
 func (s *story) failOver(ctx context.Context) error {
-	points, err := s.Away.Side.Target.Points(ctx, homeward.ItemRequest{Item: s.Item.ID()})
-	if err != nil {
-		return err
-	}
-	s.report.Points = len(points.Points)
-	point, err := s.choose(points.Points)
-	if err != nil {
-		return err
-	}
-	_, err = s.chapter(ctx, "Fail over to away", 5*time.Minute, func(ctx context.Context) error {
-		s.screen.say("    to the point of %s", point.At.Local().Format("15:04:05.000"))
+	_, err := s.chapter(ctx, "Fail over to away", 5*time.Minute, func(ctx context.Context) error {
+		if err := s.Operator.Do(ctx, "item", "list"); err != nil {
+			return err
+		}
+		var points []homeward.Point
+		if err := s.Operator.Ask(ctx, &points, "point", "list", string(s.guests[0].item)); err != nil {
+			return err
+		}
+		s.report.Points = len(points)
+		point := s.o.Point
+		if point == "" {
+			point = vault.Latest
+		}
 		began := time.Now()
-		if err := s.Item.FailOver(ctx, point.Position); err != nil {
+		if err := s.together(ctx, "failover", "--point="+point, "--yes"); err != nil {
 			return err
 		}
-		old := s.guest
-		s.guest = nil
-		found, err := s.hear(ctx, s.Away, 0)
-		s.report.RTOSeconds = time.Since(began).Seconds()
-		old.Stop()
-		if err != nil {
-			return err
+		for _, g := range s.guests {
+			if err := s.judgeFailover(ctx, g, began); err != nil {
+				return err
+			}
 		}
-		return s.judgeFailover(found, old)
+		return nil
 	})
 	return err
 }
 
-// judgeFailover says what was lost, and refuses what must not happen.
-func (s *story) judgeFailover(found records.Found, old *lab.Console) error {
-	if found.Bad != 0 {
-		return homeward.Errorf("judge failover", homeward.Corrupt, "guest", "keep the demo's directory and report this", "%d records are damaged or out of order", found.Bad)
+// together starts an action of every item and waits for all.
+func (s *story) together(ctx context.Context, action string, args ...string) error {
+	for _, g := range s.guests {
+		if err := s.Operator.Do(ctx, append([]string{"item", action, string(g.item)}, args...)...); err != nil {
+			return err
+		}
 	}
-	if found.Last < s.before {
-		s.report.RPORecords = s.before - found.Last
-		s.report.RPOSeconds = old.Since(found.Last, s.lost).Seconds()
+	for _, g := range s.guests {
+		job, err := s.newest(ctx, g, "")
+		if err != nil {
+			return err
+		}
+		if err := s.Operator.Do(ctx, "job", "wait", job.ID); err != nil {
+			return err
+		}
 	}
-	s.screen.say("    up again after %.2f s; of %d durable records %d were lost (%.2f s)", s.report.RTOSeconds, s.before, s.report.RPORecords, s.report.RPOSeconds)
 	return nil
 }
 
-// choose finds the point asked for: the newest one, or the newest of that age.
-func (s *story) choose(points []homeward.Point) (homeward.Point, error) {
-	age, err := s.o.age()
-	if err != nil {
-		return homeward.Point{}, err
+// newest is the newest job of an item, of a scenario if one is named.
+func (s *story) newest(ctx context.Context, g *guest, scenario string) (vault.Job, error) {
+	var jobs []vault.Job
+	if err := s.Operator.Ask(ctx, &jobs, "job", "list", "--item", string(g.item)); err != nil {
+		return vault.Job{}, err
 	}
-	for i := len(points) - 1; i >= 0; i-- {
-		if age == 0 || s.lost.Sub(points[i].At) >= age {
-			return points[i], nil
+	for _, j := range jobs { // newest first
+		if scenario == "" || j.Scenario == scenario {
+			return j, nil
 		}
 	}
-	return homeward.Point{}, homeward.Errorf("choose point", homeward.NotFound, s.o.Point, "ask for a younger one", "no recovery point is that old")
+	return vault.Job{}, homeward.Errorf("find job", homeward.NotFound, string(g.item), "report this", "no job %s", scenario)
+}
+
+// judgeFailover says what was lost, and refuses what must not happen.
+func (s *story) judgeFailover(ctx context.Context, g *guest, began time.Time) error {
+	old := g.console
+	g.console = nil
+	defer old.Stop()
+	found, err := s.hear(ctx, g, "away", 0)
+	s.report.RTOSeconds = max(s.report.RTOSeconds, time.Since(began).Seconds())
+	if err != nil {
+		return err
+	}
+	if found.Bad != 0 {
+		return homeward.Errorf("judge failover", homeward.Corrupt, string(g.item), "keep the demo's directory and report this", "%d records are damaged or out of order", found.Bad)
+	}
+	var lost uint64
+	var age time.Duration
+	if found.Last < g.before {
+		lost, age = g.before-found.Last, old.Since(found.Last, s.lost)
+	}
+	s.report.RPORecords += lost
+	s.report.RPOSeconds = max(s.report.RPOSeconds, age.Seconds())
+	s.say("    %s is up again after %.2f s; of %d durable records %d were lost (%.2f s)", g.item, time.Since(began).Seconds(), g.before, lost, age.Seconds())
+	return nil
 }
 
 func (s *story) workAway(ctx context.Context) error {
-	_, err := s.chapter(ctx, "The machine works at away", 5*time.Minute, func(ctx context.Context) error { return s.writeFor(ctx, 300) })
+	_, err := s.chapter(ctx, "The machines work at away", 5*time.Minute, func(ctx context.Context) error { return s.write(ctx, 300) })
 	return err
 }
 
 func (s *story) workHome(ctx context.Context) error {
-	_, err := s.chapter(ctx, "The machine works at home again", 5*time.Minute, func(ctx context.Context) error { return s.writeFor(ctx, 200) })
+	_, err := s.chapter(ctx, "The machines work at home again", 5*time.Minute, func(ctx context.Context) error { return s.write(ctx, 200) })
 	return err
 }
 
 func (s *story) commit(ctx context.Context) error {
-	_, err := s.chapter(ctx, "Commit", 5*time.Minute, s.Item.Commit)
+	_, err := s.chapter(ctx, "Commit", 5*time.Minute, func(ctx context.Context) error { return s.together(ctx, "commit", "--yes") })
 	return err
 }
 
 func (s *story) homeReturns(ctx context.Context) error {
-	_, err := s.chapter(ctx, "Home returns: its disks as they were when it was lost", time.Minute, func(ctx context.Context) error { return s.Restore(ctx, s.Home) })
+	_, err := s.chapter(ctx, "Home returns: its disks as they were when it was lost", time.Minute, func(ctx context.Context) error {
+		if err := s.Restore(ctx, s.home); err != nil {
+			return err
+		}
+		if err := s.Operator.Do(ctx, "site", "refresh", "home"); err != nil {
+			return err
+		}
+		// What stands in the way goes as the vault hears and probes the nodes again.
+		err := s.Operator.Until(ctx, func() (bool, error) {
+			for _, g := range s.guests {
+				var it vault.Item
+				err := s.Operator.Ask(ctx, &it, "item", "show", string(g.item))
+				if err != nil || !it.Score.Ready {
+					return false, err
+				}
+			}
+			return true, nil
+		})
+		if err != nil {
+			return err
+		}
+		return s.Operator.Do(ctx, "readiness", string(s.guests[0].item))
+	})
 	return err
 }
 
 func (s *story) reprotect(ctx context.Context) error {
-	return s.reverse(ctx, "Reprotect: away -> home")
+	return s.reverse(ctx, "Reprotect: away -> home", "home")
 }
 
 func (s *story) protectAgain(ctx context.Context) error {
-	return s.reverse(ctx, "Reprotect: home -> away, by delta")
+	return s.reverse(ctx, "Reprotect: home -> away, by delta", "away")
 }
 
-// reverse tells the cost, reprotects, and proves both sides equal.
-func (s *story) reverse(ctx context.Context, title string) error {
-	var estimate homeward.Estimate
-	_, err := s.chapter(ctx, title+", dry run", time.Minute, func(ctx context.Context) (err error) {
-		estimate, err = s.Item.Estimate(ctx)
-		return err
+// reverse tells the cost, reprotects, and proves both sides equal, for each machine.
+func (s *story) reverse(ctx context.Context, title, to string) error {
+	args := []string{"--master-target", "mt-" + to, "--datastore", s.Datastore(to), "--yes"}
+	_, err := s.chapter(ctx, title+", dry run", time.Minute, func(ctx context.Context) error {
+		return s.Operator.Do(ctx, append([]string{"item", "reprotect", string(s.guests[0].item), "--dry-run"}, args...)...)
 	})
 	if err != nil {
 		return err
 	}
-	for _, f := range estimate.Figures {
-		s.screen.say("    %-12s %-50s %10s  %s", f.Disk, f.Cause, lab.Size(f.Bytes), f.Certainty)
+	for _, g := range s.guests {
+		e, err := s.chapter(ctx, title+", "+string(g.item), 10*time.Minute, func(ctx context.Context) error {
+			return s.Operator.Do(ctx, append([]string{"item", "reprotect", string(g.item), "--wait"}, args...)...)
+		})
+		if err != nil {
+			return err
+		}
+		if e.Reverse, err = s.took(ctx, g); err != nil {
+			return err
+		}
+		at := len(s.report.Steps) - 1
+		s.say("    %s predicted, %s applied and %s on the wire by the first point, what the machine wrote meanwhile included; %s read only to find differences",
+			lab.Size(e.PredictedBytes), lab.Size(e.DirtyBytes), lab.Size(e.WireBytes), lab.Size(e.FullReads))
+		proof, err := s.prove(ctx, g)
+		if err != nil {
+			return err
+		}
+		s.report.Steps[at].DigestEqual = proof.Equal
 	}
-	s.screen.say("    %s differ now (%s); at most %s on the wire, and what the machine writes meanwhile",
-		lab.Size(estimate.Bytes), estimate.Certainty, lab.Size(estimate.WireBytes))
+	return nil
+}
+
+// took is what a reprotect predicted and took, as its job says.
+func (s *story) took(ctx context.Context, g *guest) (*Reverse, error) {
+	j, err := s.newest(ctx, g, "IrCompletion")
+	if err != nil {
+		return nil, err
+	}
 	var took recovery.Reversal
-	e, err := s.chapter(ctx, title, 10*time.Minute, func(ctx context.Context) (err error) {
-		took, err = s.Item.Reprotect(ctx)
-		return err
-	})
-	if err != nil {
-		return err
+	if err := json.Unmarshal(j.Took, &took); err != nil {
+		return nil, homeward.Errorf("read job", homeward.Internal, j.ID, "report this", "%w", err)
 	}
-	e.Reverse = reverse(estimate, took)
-	at := len(s.report.Steps) - 1
-	s.screen.say("    %s differed when the old side handed over; %s are applied and %s went over the wire by the first point,",
-		lab.Size(took.Estimate.Bytes), lab.Size(took.Changed), lab.Size(took.WireBytes))
-	s.screen.say("    what the machine wrote meanwhile included; %s read only to find differences", lab.Size(took.FullReads))
-	proof, err := s.prove(ctx)
-	s.report.Steps[at].DigestEqual = proof.Equal
-	return err
+	r := &Reverse{DirtyBytes: took.Changed, WireBytes: took.WireBytes, FullReads: took.FullReads, ResyncSeconds: took.Seconds, Branch: took.Branch}
+	if j.Predicted != nil {
+		r.Estimate, r.PredictedBytes = *j.Predicted, j.Predicted.Bytes
+	}
+	return r, nil
 }
 
-// prove digests both sides at one instant and signs what it saw.
-func (s *story) prove(ctx context.Context) (proof homeward.Proof, err error) {
-	e, err := s.chapter(ctx, "Proof: digests of both sides at one point", 5*time.Minute, func(ctx context.Context) (err error) {
-		proof, err = s.Item.Prove(ctx)
-		return err
+// prove digests both sides at one instant; the vault signs what it saw.
+func (s *story) prove(ctx context.Context, g *guest) (proof homeward.Proof, err error) {
+	var signed pki.SignedJSON
+	e, err := s.chapter(ctx, fmt.Sprintf("Proof: digests of both sides of %s at one point", g.item), 5*time.Minute, func(ctx context.Context) error {
+		if err := s.Operator.Do(ctx, "item", "prove", string(g.item), "--wait"); err != nil {
+			return err
+		}
+		return s.Operator.Ask(ctx, &signed, "item", "proof", string(g.item))
 	})
-	if err != nil {
-		return proof, err
-	}
-	signed, err := pki.Sign(s.Me, proof)
 	if err != nil {
 		return proof, err
 	}
 	e.Proof = &signed
-	for _, d := range proof.Disks {
-		s.screen.say("    %-12s %s  %.16s…  %s  %.16s…", d.Disk, proof.Source, d.Source, proof.Target, d.Target)
+	if err := signed.Decode(&proof); err != nil {
+		return proof, err
 	}
 	if !proof.Equal {
-		return proof, homeward.Errorf("prove", homeward.Corrupt, "item "+string(s.Item.ID()), "keep the demo's directory and report this", "the sides differ")
+		return proof, homeward.Errorf("prove", homeward.Corrupt, "item "+string(g.item), "keep the demo's directory and report this", "the sides differ")
 	}
-	s.screen.say("    equal, signed by %s", s.Me.Peer())
 	return proof, nil
 }
 
 func (s *story) failBack(ctx context.Context) error {
-	_, err := s.chapter(ctx, "Fail back to home, planned", 5*time.Minute, func(ctx context.Context) error {
-		from := s.Said(ctx, s.Home) // before its site was lost
+	_, err := s.chapter(ctx, "Fail back to home", 5*time.Minute, func(ctx context.Context) error {
+		for _, g := range s.guests {
+			path, err := s.consoleOf(ctx, g, "home")
+			if err != nil {
+				return err
+			}
+			g.said = fileSize(path) // before its site was lost
+		}
 		began := time.Now()
-		if err := s.Item.FailOverPlanned(ctx, homeward.Position{}); err != nil {
+		if err := s.together(ctx, "failback", "--yes"); err != nil {
 			return err
 		}
-		old := s.guest
-		s.guest = nil
-		found, err := s.hear(ctx, s.Home, from)
-		s.report.FailbackSeconds = time.Since(began).Seconds()
-		said := old.Last()
-		old.Stop()
-		if err != nil {
-			return err
+		for _, g := range s.guests {
+			if err := s.judgeFailback(ctx, g, began); err != nil {
+				return err
+			}
 		}
-		if found.Bad != 0 || found.Last < said {
-			s.report.FailbackRPORecords = said - found.Last
-			return homeward.Errorf("judge failback", homeward.Corrupt, "guest", "keep the demo's directory and report this",
-				"of %d durable records %d came home, %d damaged", said, found.Last, found.Bad)
-		}
-		s.screen.say("    home again after %.2f s; all %d durable records are there", s.report.FailbackSeconds, said)
 		return nil
 	})
 	return err
+}
+
+func (s *story) judgeFailback(ctx context.Context, g *guest, began time.Time) error {
+	old := g.console
+	g.console = nil
+	defer old.Stop()
+	found, err := s.hear(ctx, g, "home", g.said)
+	if err != nil {
+		return err
+	}
+	s.report.FailbackSeconds = max(s.report.FailbackSeconds, time.Since(began).Seconds())
+	said := old.Last()
+	if found.Bad != 0 || found.Last < said {
+		s.report.FailbackRPORecords += said - found.Last
+		return homeward.Errorf("judge failback", homeward.Corrupt, string(g.item), "keep the demo's directory and report this",
+			"of %d durable records %d came home, %d damaged", said, found.Last, found.Bad)
+	}
+	s.say("    %s is home again after %.2f s; all %d durable records are there", g.item, time.Since(began).Seconds(), said)
+	return nil
 }
