@@ -74,7 +74,7 @@ func (c *core) mayChange(ctx context.Context, a asked) (vault.Caller, error) {
 	why, err := c.readOnly(ctx)
 	if err == nil && why != "" {
 		err = homeward.Errorf(a.action, homeward.Conflict, a.subject,
-			"run 'homeward vault reconcile' when all nodes have reported, or with --force", "the vault is read-only: %s", why)
+			"run 'homeward reconcile' when all nodes have reported, or with --force", "the vault is read-only: %s", why)
 	}
 	return caller, err
 }

@@ -232,12 +232,16 @@ func TestReassociate(t *testing.T) {
 	second := r.node(pki.ProcessServer, "ps", "home")
 	second.Name = "ps-2-home"
 	must(t, r.store.Nodes.Insert(ctx, &second))
+	_, err := r.store.Nodes.Change(ctx, "ps-home", func(n *vault.Node) error { n.State = vault.NodeDisconnected; return nil })
+	must(t, err)
+	r.until(ctx, "the suggestion", func() bool { return r.alerted(ctx, "items-without-process-server") })
 	j, err := r.Reassociate(admin(ctx), vault.ReassociateRequest{From: "ps-home", To: "ps-2-home"})
 	must(t, err)
 	r.wait(ctx, j.ID)
 	if it := r.item(ctx, "m0"); it.Original.ProcessServer != "ps-2-home" {
 		t.Errorf("%+v", it.Original)
 	}
+	r.until(ctx, "the end of the alert", func() bool { return !r.alerted(ctx, "items-without-process-server") })
 	other := r.node(pki.MasterTarget, "mt", "away")
 	other.Name = "mt-2-away"
 	must(t, r.store.Nodes.Insert(ctx, &other))

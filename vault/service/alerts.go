@@ -19,6 +19,7 @@ const (
 	fromFence     = "fence"
 	fromNodes     = "nodes"
 	fromJobs      = "jobs"
+	fromKeeper    = "keeper"
 )
 
 // alerts keeps what somebody should know, until its cause is gone. Safe for

@@ -25,15 +25,26 @@ const (
 	inventoriesAtOnce = 8
 )
 
+// lookEvery is how soon it is seen that a configuration server came or went.
+const lookEvery = 2 * time.Second
+
 // run reads all sites until ctx ends.
 func (d *discovery) run(ctx context.Context) {
-	every(ctx, d.rhythm.Inventory, d.trouble("read inventories"), func(ctx context.Context) error {
+	next := map[string]time.Time{}
+	every(ctx, min(lookEvery, d.rhythm.Inventory), d.trouble("read inventories"), func(ctx context.Context) error {
 		var names []string
 		for s, err := range d.store.Sites.All(ctx, vault.Query{}) {
 			if err != nil {
 				return err
 			}
-			names = append(names, s.Name)
+			turned, err := d.turned(ctx, s)
+			if err != nil {
+				return err
+			}
+			if now := d.now(); turned || !now.Before(next[s.Name]) {
+				next[s.Name] = now.Add(d.rhythm.Inventory)
+				names = append(names, s.Name)
+			}
 		}
 		group, ctx := errgroup.WithContext(ctx)
 		group.SetLimit(inventoriesAtOnce)
@@ -47,6 +58,17 @@ func (d *discovery) run(ctx context.Context) {
 		}
 		return group.Wait()
 	})
+}
+
+// turned reports whether a site's configuration server came or went since its
+// inventory was read.
+func (d *discovery) turned(ctx context.Context, s vault.Site) (bool, error) {
+	name, err := d.serverOf(ctx, s.Name)
+	if err != nil || name == "" {
+		return false, err
+	}
+	n, err := d.node(ctx, name)
+	return (n.State == vault.NodeReady) != s.Connected, err
 }
 
 // refresh reads one site now. A site that cannot be asked is marked so, its

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/pki"
 	"github.com/homeward-dr/homeward/recovery"
 	"github.com/homeward-dr/homeward/vault"
 )
@@ -21,6 +22,9 @@ func (k *keeper) run(ctx context.Context) {
 	every(ctx, k.rhythm.Expiry, k.trouble("look after items"), func(ctx context.Context) error {
 		why, err := k.readOnly(ctx)
 		if err != nil || why != "" {
+			return err
+		}
+		if err := k.suggest(ctx); err != nil {
 			return err
 		}
 		for it, err := range k.store.Items.All(ctx, vault.Query{}) {
@@ -46,6 +50,51 @@ func (k *keeper) tend(ctx context.Context, it vault.Item) error {
 		return err
 	}
 	return k.fence(ctx, it)
+}
+
+// suggest says, of a process server or master target that is away, where its items
+// could go instead. Nothing moves by itself.
+func (k *keeper) suggest(ctx context.Context) error {
+	for _, role := range []pki.Role{pki.ProcessServer, pki.MasterTarget} {
+		for row, err := range k.store.Nodes.All(ctx, vault.Query{Role: string(role)}) {
+			if err != nil {
+				return err
+			}
+			n := k.registry.Live(row)
+			var now []vault.Alert
+			if n.State == vault.NodeDisconnected {
+				if now, err = k.instead(ctx, n); err != nil {
+					return err
+				}
+			}
+			if err := k.alerts.settle(ctx, fromKeeper, "node "+n.Name, now...); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (k *keeper) instead(ctx context.Context, n vault.Node) ([]vault.Alert, error) {
+	items, err := k.itemsAt(ctx, n)
+	if err != nil || len(items) == 0 {
+		return nil, err
+	}
+	a := vault.Alert{Code: "items-without-" + string(n.Role), Severity: vault.SeverityCritical,
+		Text: fmt.Sprintf("%d items depend on %s %s, which is away", len(items), n.Role, n.Name)}
+	if n.Role == pki.MasterTarget {
+		a.Remedy = "bring it back on its volumes: the replicas and recovery points that it holds are nowhere else, and cannot be moved; items that only will replicate to it can be: 'homeward item reassociate'"
+		return []vault.Alert{a}, nil
+	}
+	others, err := k.placement.nodesOf(ctx, n.Role, n.Site)
+	if err != nil {
+		return nil, err
+	}
+	a.Remedy = "start it again, or enrol another one at site " + n.Site
+	if other := firstReady(others); other != "" && other != n.Name {
+		a.Remedy = "start it again, or move its items: 'homeward item reassociate --from " + n.Name + " --to " + other + "'"
+	}
+	return []vault.Alert{a}, nil
 }
 
 // expire has a test failover cleaned up that stood as long as it may. The vault asks

@@ -8,7 +8,7 @@ import (
 
 // Rhythm is how often the vault looks. Zero: the defaults.
 type Rhythm struct {
-	Inventory time.Duration // a site's inventory; 30 s
+	Inventory time.Duration // a site's inventory, and at once when it connects or is lost; 30 s
 	Monitor   time.Duration // an item's nodes; 2 s, less often with many items
 	Readiness time.Duration // the standing scores; 30 s
 	Expiry    time.Duration // test failovers that have run out, disks that may go; 10 s

@@ -112,11 +112,8 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 // Run takes up the jobs that were cut short, and watches nodes, sites and items until
 // ctx ends; then it waits for all that.
 func (s *Service) Run(ctx context.Context) error {
-	if err := s.recoveries.engine.Resume(ctx); err != nil {
+	if err := s.recoveries.engine.Resume(ctx); err != nil && ctx.Err() == nil {
 		s.recoveries.engine.Close()
-		if ctx.Err() != nil {
-			return nil
-		}
 		return err
 	}
 	var running sync.WaitGroup

@@ -58,7 +58,7 @@ func (c *core) urlOf(ctx context.Context, node string, p vault.Purpose) (string,
 		return "https://" + host, nil
 	}
 	return "", homeward.Errorf("reach node", homeward.Conflict, "node "+node,
-		"give it an address: 'homeward node address "+node+" host:port'", "it has no address for its peers")
+		"give it an address: 'homeward node address "+node+" --production host:port'", "it has no address for its peers")
 }
 
 // hostFor chooses the address of a purpose, else the first.
