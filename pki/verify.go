@@ -71,8 +71,12 @@ func verifyChain(certs []*x509.Certificate, roots *x509.CertPool, usage x509.Ext
 	chains, err := certs[0].Verify(x509.VerifyOptions{
 		Roots: roots, Intermediates: between, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{usage},
 	})
+	if err == nil && len(chains[0]) < 2 { // anybody can show it: that its key is there is proven later
+		return nil, homeward.Errorf("authenticate peer", homeward.Unauthentic, certs[0].Subject.CommonName,
+			"issue the peer an identity of its own", "it shows the certificate of an authority, which is no node's")
+	}
 	if err == nil {
-		return chains[0][1], nil // the leaf is no CA, so it never is its own issuer
+		return chains[0][1], nil
 	}
 	remedy := "issue the peer an identity again"
 	var unknown x509.UnknownAuthorityError
