@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/pki"
 	"github.com/homeward-dr/homeward/test/world"
 	"github.com/homeward-dr/homeward/vault"
 )
@@ -46,7 +47,7 @@ func TestAccess(t *testing.T) {
 				return err
 			},
 			func(ctx context.Context) error {
-				_, err := r.CreateEnrolment(ctx, vault.EnrolmentRequest{Site: "home"})
+				_, err := r.CreateEnrolment(ctx, vault.EnrolmentRequest{Site: "home", Role: pki.Agent})
 				return err
 			},
 		},

@@ -10,7 +10,8 @@
 //	policies.go, tokens.go  policies with their failback pair; who may call
 //	items.go, standing.go   items, and the facts that the lifecycle decides by
 //	placement.go            where an item can be put: nodes and fields
-//	act.go, plan.go         an action as a job, and what it would do; point.go, input.go
+//	act.go, plan.go         an action as a job, and what it would do; point.go, input.go;
+//	conceive.go             the item that an enable makes
 //	workshop.go, tasks*.go  what the tasks of jobs do, each a list of package recovery
 //	jobs.go, jobstore.go    jobs, and what they make of their items
 //	monitor.go, alerts.go   how replication stands, and what somebody should know

@@ -68,6 +68,15 @@ func checkValues(req vault.ActionRequest) error {
 // maxKey is the longest idempotency key in bytes.
 const maxKey = 200
 
+// words joins names for people.
+func words[S ~string](names []S) string {
+	s := make([]string, len(names))
+	for i, n := range names {
+		s[i] = string(n)
+	}
+	return strings.Join(s, ", ")
+}
+
 func nonEmpty(all ...string) (some []string) {
 	for _, s := range all {
 		if s != "" {

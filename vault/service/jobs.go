@@ -79,6 +79,10 @@ func shown(j vault.Job) vault.Job {
 func (s *jobs) TellJob(ctx context.Context, req vault.JobRequest) (vault.Job, error) {
 	var j vault.Job
 	err := s.order(ctx, asked{need: vault.Operator, action: "job." + string(req.Action), subject: "job " + req.ID, detail: req}, func(ctx context.Context, _ vault.Caller) error {
+		known := []vault.JobAction{vault.JobCancel, vault.JobRetry, vault.JobSkip, vault.JobAbort}
+		if !slices.Contains(known, req.Action) {
+			return homeward.Errorf("tell job", homeward.Invalid, "action", "give one of "+words(known), "no such action: %q", req.Action)
+		}
 		stored, err := s.store.Jobs.Get(ctx, req.ID)
 		if err != nil {
 			return err

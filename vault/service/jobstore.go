@@ -38,10 +38,25 @@ func (s *jobStore) Begin(ctx context.Context, j *vault.Job) error {
 		if asked.New != nil {
 			it := *asked.New
 			it.Record, it.Job = asked.First, j.ID
+			if err := s.seize(ctx, it); err != nil {
+				return err
+			}
 			return s.store.Items.Insert(ctx, &it)
 		}
 		return s.took(ctx, *j, append(unended, *j), begun)
 	})
+}
+
+// seize makes a machine an item's, unless it is another's.
+func (s *jobStore) seize(ctx context.Context, it vault.Item) error {
+	_, err := s.store.Machines.Change(ctx, it.Machine, func(m *vault.Machine) error {
+		if m.Item != "" && m.Item != it.ID {
+			return homeward.Errorf("enable", homeward.Exists, "machine "+m.ID, "act on item "+string(m.Item), "item %s protects it", m.Item)
+		}
+		m.Item = it.ID
+		return nil
+	})
+	return err
 }
 
 // Reopen implements job.Store.

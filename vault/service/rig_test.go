@@ -13,6 +13,7 @@ import (
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/durable"
 	"github.com/homeward-dr/homeward/durable/powerloss"
+	"github.com/homeward-dr/homeward/enrol"
 	"github.com/homeward-dr/homeward/pki"
 	"github.com/homeward-dr/homeward/recovery"
 	"github.com/homeward-dr/homeward/store"
@@ -27,11 +28,12 @@ type rig struct {
 	url   string
 	store *store.Store
 	*Service
-	id     *pki.Identity
-	sites  map[string]*site
-	clock  *clock
-	ending func()
-	ended  chan struct{}
+	id        *pki.Identity
+	authority *pki.Authority
+	sites     map[string]*site
+	clock     *clock
+	ending    func()
+	ended     chan struct{}
 }
 
 // clock is the vault's, which a test may set forward.
@@ -133,7 +135,12 @@ func (r roles) ProcessServer(name string) homeward.ProcessServer { return r.side
 
 func (r roles) MasterTarget(name string) homeward.MasterTarget { return r.side(name).Target }
 
-func (r roles) Site(name string) (homeward.Site, error) { return r.sites[name], nil }
+func (r roles) Site(name string) (homeward.Site, error) {
+	if s := r.sites[name]; s != nil {
+		return s, nil
+	}
+	return nil, homeward.Errorf("find site", homeward.NotFound, "site "+name, "enrol one", "no configuration server has enrolled there")
+}
 
 func (r *rig) side(node string) *recovery.Side {
 	at := r.w.Home
@@ -143,8 +150,13 @@ func (r *rig) side(node string) *recovery.Side {
 	return at.Side(homeward.Machine{})
 }
 
-func (r roles) CreateToken(context.Context, vault.EnrolmentRequest) (vault.EnrolmentToken, error) {
-	return vault.EnrolmentToken{Secret: "once"}, nil
+func (r roles) CreateToken(ctx context.Context, req vault.EnrolmentRequest) (vault.EnrolmentToken, error) {
+	door, err := enrol.NewServer(enrol.Options{Enrolments: r.store.Enrolments, Nodes: r.store.Nodes, Tx: r.store.Tx,
+		Authority: r.authority, Identity: r.id, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return vault.EnrolmentToken{}, err
+	}
+	return door.CreateToken(ctx, req)
 }
 
 func (r roles) Revoke(ctx context.Context, name string) (vault.Node, error) {
@@ -185,14 +197,14 @@ func newRig(t *testing.T, o world.Options) (*rig, context.Context) {
 		_, err := r.sites["home"].Create(ctx, "", it.Machine, own)
 		must(t, err)
 	}
-	r.id = identity(t)
+	r.authority, r.id = identity(t)
 	r.open(ctx)
 	t.Cleanup(func() { r.close() })
 	r.furnish(ctx)
 	return r, ctx
 }
 
-func identity(t *testing.T) *pki.Identity {
+func identity(t *testing.T) (*pki.Authority, *pki.Identity) {
 	t.Helper()
 	dir := t.TempDir()
 	a, err := pki.CreateAuthority(durable.OS(), filepath.Join(dir, "ca"), "test")
@@ -200,7 +212,7 @@ func identity(t *testing.T) *pki.Identity {
 	must(t, a.Issue(pki.Request{Peer: pki.Peer{Role: pki.Vault, Name: "vault"}}, filepath.Join(dir, "id")))
 	id, err := pki.LoadIdentity(durable.OS(), filepath.Join(dir, "id"))
 	must(t, err)
-	return id
+	return a, id
 }
 
 // open starts a vault over the store.

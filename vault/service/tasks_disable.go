@@ -47,6 +47,29 @@ func removeReplicas(ctx context.Context, w *work) error {
 			return err
 		}
 	}
+	return w.durably(func() error {
+		return w.store.Tx(ctx, func(ctx context.Context) error { return w.forget(ctx) })
+	})
+}
+
+// forget removes the item, and lets its machines go.
+func (w *work) forget(ctx context.Context) error {
+	var ids []string
+	for m, err := range w.store.Machines.All(ctx, vault.Query{Item: string(w.id())}) {
+		if err != nil {
+			return err
+		}
+		ids = append(ids, m.ID)
+	}
+	for _, id := range ids {
+		_, err := w.store.Machines.Change(ctx, id, func(m *vault.Machine) error {
+			m.Item, m.Findings = "", nil
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
 	err := w.store.Items.Delete(ctx, string(w.id()))
 	if homeward.KindOf(err) == homeward.NotFound {
 		return nil
