@@ -66,10 +66,13 @@ func (a *Authority) revoke(subject string, serials ...*big.Int) error {
 	if len(entries) == len(list.RevokedCertificateEntries) {
 		return nil
 	}
-	err = a.writeList(&x509.RevocationList{
-		Number:                    new(big.Int).Add(list.Number, big.NewInt(1)),
-		RevokedCertificateEntries: entries,
-	})
+	number := new(big.Int).Add(list.Number, big.NewInt(1))
+	if now := big.NewInt(time.Now().UnixMicro()); now.Cmp(number) > 0 {
+		// Nodes may have newer lists than an authority that was put back from a copy
+		// knows of: what it revokes from then on must be newer than those.
+		number = now
+	}
+	err = a.writeList(&x509.RevocationList{Number: number, RevokedCertificateEntries: entries})
 	return homeward.Wrap(err, op, subject)
 }
 
@@ -96,8 +99,10 @@ func (a *Authority) Revocations() ([]byte, error) {
 
 // TakeRevocations replaces the list of one of this node's authorities by a newer
 // one (DER), durably; it counts from the next handshake. An older one, and the
-// same again, change nothing. Errors: Unauthentic when none of the authorities
-// signed it.
+// same again, change nothing. Nothing that was revoked becomes good again: an older
+// list of which something is missing in the newer one, as after an authority was put
+// back from a copy, is kept beside it. Errors: Unauthentic when none of the
+// authorities signed it.
 func (id *Identity) TakeRevocations(der []byte) error {
 	const op = "take revocation list"
 	list, err := x509.ParseRevocationList(der)
@@ -116,10 +121,12 @@ func (id *Identity) TakeRevocations(der []byte) error {
 	// A list that cannot be read makes this node refuse everybody: any is better.
 	old, _ := readPEM(id.fsys, path, listBlock, x509.ParseRevocationList)
 	for _, o := range old {
-		if o.CheckSignatureFrom(h.cas[issuer]) != nil {
-			ders = append(ders, o.Raw)
-		} else if o.Number.Cmp(list.Number) >= 0 {
+		ours := o.CheckSignatureFrom(h.cas[issuer]) == nil
+		if ours && o.Number.Cmp(list.Number) >= 0 {
 			return nil
+		}
+		if (!ours || !covers(list, o)) && len(ders) < maxBlocks {
+			ders = append(ders, o.Raw)
 		}
 	}
 	return homeward.Wrap(durable.WriteFile(id.fsys, path, encodePEM(listBlock, ders...), 0o644), op, id.dir)
@@ -148,6 +155,15 @@ func (a *Authority) writeList(list *x509.RevocationList) error {
 	return durable.WriteFile(a.fsys, filepath.Join(a.dir, revokedFile), encodePEM(listBlock, der), 0o644)
 }
 
+// covers reports whether everything on the older list is on the newer one.
+func covers(newer, older *x509.RevocationList) bool {
+	on := make(map[string]bool, len(newer.RevokedCertificateEntries))
+	for _, e := range newer.RevokedCertificateEntries {
+		on[string(e.SerialNumber.Bytes())] = true
+	}
+	return !slices.ContainsFunc(older.RevokedCertificateEntries, func(e x509.RevocationListEntry) bool { return !on[string(e.SerialNumber.Bytes())] })
+}
+
 func onList(list *x509.RevocationList, serial *big.Int) bool {
 	for _, e := range list.RevokedCertificateEntries {
 		if e.SerialNumber.Cmp(serial) == 0 {
@@ -166,14 +182,18 @@ func checkRevoked(fsys durable.FS, path string, cert, issuer *x509.Certificate) 
 		return homeward.Errorf(op, homeward.Unauthentic, path,
 			"copy the authority's "+revokedFile+" into this node's identity directory", "revocation list: %w", err)
 	}
+	found := false
 	for _, list := range lists {
 		if list.CheckSignatureFrom(issuer) != nil {
 			continue
 		}
+		found = true
 		if onList(list, cert.SerialNumber) {
 			return homeward.Errorf(op, homeward.Unauthentic, cert.Subject.CommonName,
 				"issue that node a new identity if it is to be trusted again", "its certificate was revoked")
 		}
+	}
+	if found {
 		return nil
 	}
 	return homeward.Errorf(op, homeward.Unauthentic, path,
