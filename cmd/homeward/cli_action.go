@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -191,11 +190,7 @@ func (r *remote) confirmAction(ctx context.Context, v vault.Vault, req vault.Act
 	if err != nil {
 		return err
 	}
-	losses := slices.Clone(p.Losses)
-	if p.Estimate != nil {
-		losses = append(losses, p.Estimate.Losses...)
-	}
-	return r.confirm(ask, losses)
+	return r.confirm(ask, p.Losses)
 }
 
 // resolveInput turns what 'homeward point list' shows into a whole position; what

@@ -54,9 +54,6 @@ func (r *remote) printPlan(p vault.Plan) error {
 	if err := r.printSeeds(p.Seeds); err != nil {
 		return err
 	}
-	if p.Estimate != nil {
-		p.Losses = append(p.Losses, p.Estimate.Losses...)
-	}
 	return r.bullets("What will be lost", p.Losses)
 }
 

@@ -56,7 +56,11 @@ func (f *siteFlags) config(n node) (local.Config, error) {
 	if len(c.Datastores) == 0 {
 		return bad("--datastore", "give at least one directory for disks", "missing")
 	}
-	c.Name, c.Dir, c.Guest, c.FS, c.Log = f.name, n.flags.dir, local.Guest(f.guest), n.fs, n.log
+	dir, err := filepath.Abs(n.flags.dir) // operators are told where consoles are
+	if err != nil {
+		return bad("--dir", "give an absolute path", "%w", err)
+	}
+	c.Name, c.Dir, c.Guest, c.FS, c.Log = f.name, dir, local.Guest(f.guest), n.fs, n.log
 	if c.Guest != local.GuestQEMU && c.Guest != local.GuestBuiltin {
 		return bad("--guest", "give qemu or builtin", "%q", f.guest)
 	}

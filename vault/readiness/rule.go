@@ -106,7 +106,11 @@ func (q *inquiry) unknown(subject, what, why string) {
 	if why == "" {
 		why = "nobody has told yet"
 	}
-	q.add(vault.UnknownFact, subject, "make it known: connect its node or site, then 'homeward site refresh'", "%s is not known: %s", what, why)
+	remedy := "make it known: connect its node or site, then 'homeward site refresh'"
+	if q.rule.Ignores {
+		remedy += "; or, if you know better, give --override " + q.rule.ID + "=REASON"
+	}
+	q.add(vault.UnknownFact, subject, remedy, "%s is not known: %s", what, why)
 }
 
 func (q *inquiry) item() string { return "item " + string(q.Item.ID) }
