@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/homeward-dr/homeward"
-	"github.com/homeward-dr/homeward/api/apitest"
+	"github.com/homeward-dr/homeward/api/apitest" //nolint:depguard // the suite of the contract that both keep, not the face
 	"github.com/homeward-dr/homeward/test/world"
 	"github.com/homeward-dr/homeward/vault"
 )
