@@ -192,7 +192,7 @@ func (s *Server) renew(ctx context.Context, who caller, r RenewRequest) (Answer,
 		if err != nil {
 			return err
 		}
-		if err := mayRenew(n, peer, shown); err != nil {
+		if err := mayRenew(n, peer, shown, csr.Key()); err != nil {
 			return err
 		}
 		answer, err = s.certify(ctx, csr, peer.Name)
@@ -209,8 +209,9 @@ func (s *Server) renew(ctx context.Context, who caller, r RenewRequest) (Answer,
 
 // mayRenew: with the newest certificate, with the one before it (the answer was
 // lost), or with one that is newer than all that are known (the vault was
-// restored). An older one must not come back to life.
-func mayRenew(n vault.Node, peer pki.Peer, shown pki.Issued) error {
+// restored). An older one must not come back to life. Certificates for the very key
+// that is asked for do not count as newer: their answers were lost too.
+func mayRenew(n vault.Node, peer pki.Peer, shown pki.Issued, key string) error {
 	refuse := func(remedy, format string, args ...any) error {
 		return homeward.Errorf("renew", homeward.Forbidden, peer.String(), remedy, format, args...)
 	}
@@ -222,6 +223,9 @@ func mayRenew(n vault.Node, peer pki.Peer, shown pki.Issued) error {
 	}
 	at := slices.IndexFunc(n.Certificates, func(c pki.Issued) bool { return c.Serial == shown.Serial })
 	newest := len(n.Certificates) - 1
+	for newest > at && newest > 0 && n.Certificates[newest].Key == key && n.Certificates[newest-1].Key == key {
+		newest--
+	}
 	if at < 0 && newest >= 0 && shown.From.Before(n.Certificates[newest].From) || at >= 0 && at < newest-1 {
 		return refuse("start the node with its newest identity; if there is none, enrol it again", "a newer certificate has taken the place of this one")
 	}

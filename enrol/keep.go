@@ -84,14 +84,15 @@ func sleepUntil(ctx context.Context, at time.Time) bool {
 	}
 }
 
-// BySelf renews the vault's own identity: it holds the authority.
+// BySelf renews the vault's own identity, with the names that operators reach it
+// under: it holds the authority.
 func BySelf(a *pki.Authority, id *pki.Identity) func(ctx context.Context, csr []byte) (pki.Grant, error) {
 	return func(_ context.Context, der []byte) (pki.Grant, error) {
 		csr, err := pki.ParseCSR(der)
 		if err != nil {
 			return pki.Grant{}, err
 		}
-		grant, _, err := a.IssueCSR(csr, pki.Request{Peer: id.Peer()})
+		grant, _, err := a.IssueCSR(csr, id.Request())
 		return grant, homeward.Wrap(err, "renew", id.Peer().String())
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
+	"strings"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/pki"
@@ -74,7 +76,7 @@ func ValidateAddresses(list []vault.Address) error {
 	}
 	for _, a := range list {
 		host, port, err := net.SplitHostPort(a.Host)
-		if n, numErr := strconv.Atoi(port); err != nil || host == "" || numErr != nil || n < 1 || n > 65535 || len(host) > 253 {
+		if n, numErr := strconv.Atoi(port); err != nil || numErr != nil || n < 1 || n > 65535 || strconv.Itoa(n) != port || !isHost(host) {
 			return homeward.Errorf(op, homeward.Invalid, "addresses", "give host:port, such as mt.example.org:7443", "%q", a.Host)
 		}
 		if a.Purpose != vault.Production && a.Purpose != vault.Failback {
@@ -82,6 +84,18 @@ func ValidateAddresses(list []vault.Address) error {
 		}
 	}
 	return nil
+}
+
+// isHost reports whether s is an IP address or what could be a host's name. Peers
+// are told it as part of a URL, which it must not change.
+func isHost(s string) bool {
+	if strings.Contains(s, ":") {
+		ip, err := netip.ParseAddr(s)
+		return err == nil && ip.Zone() == ""
+	}
+	return s != "" && len(s) <= 253 && !strings.ContainsFunc(s, func(r rune) bool {
+		return r != '.' && r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+	})
 }
 
 // decode reads the one document of a request, strictly.

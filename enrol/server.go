@@ -149,15 +149,16 @@ func admit[Req any](s *Server, w http.ResponseWriter, r *http.Request, do func(c
 	if err := s.limit.check(from); err != nil {
 		return Answer{}, err
 	}
+	var req Req
+	if err := decode(http.MaxBytesReader(w, r.Body, MaxBody), &req); err != nil {
+		return Answer{}, err
+	}
+	// A place is for work: who only sends slowly has none.
 	select {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
 	default:
 		return Answer{}, homeward.Errorf("enrol", homeward.Busy, "", "retry after a while", "too many nodes enrol at once")
-	}
-	var req Req
-	if err := decode(http.MaxBytesReader(w, r.Body, MaxBody), &req); err != nil {
-		return Answer{}, err
 	}
 	answer, err := do(r.Context(), caller{from, r.TLS}, req)
 	if homeward.KindOf(err) == homeward.Unauthentic {

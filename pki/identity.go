@@ -120,6 +120,12 @@ func explainMissing(op, dir string, err error) error {
 // Peer is who this identity is.
 func (id *Identity) Peer() Peer { return id.held.Load().peer }
 
+// Request asks for what the certificate says now, once more.
+func (id *Identity) Request() Request {
+	h := id.held.Load()
+	return Request{Peer: h.peer, DNSNames: h.chain.Leaf.DNSNames, Addresses: h.chain.Leaf.IPAddresses}
+}
+
 // Roots are the authorities this node trusts.
 func (id *Identity) Roots() *x509.CertPool { return id.held.Load().roots }
 
