@@ -27,37 +27,52 @@ const (
 	SealingVariable   = "HOMEWARD_AUTHORITY_KEY" // environment
 )
 
-// LoadSealingKey finds the key, 64 hex digits: the systemd credential of that name
-// ($CREDENTIALS_DIRECTORY), else the environment variable, else the file at path,
-// which is made (mode 0600, random) if it is not there. A file beside the
-// authority protects copies of the authority's directory, not the host: put path,
-// or a credential, where backups of the authority do not go.
+// LoadSealingKey is FindSealingKey; if there is none, one is made in the file at path
+// (mode 0600, random). A file beside the authority protects copies of the authority's
+// directory, not the host: put path, or a credential, where backups of the authority
+// do not go.
 func LoadSealingKey(fsys durable.FS, path string, getenv func(string) string) (SealingKey, error) {
+	key, found, err := FindSealingKey(fsys, path, getenv)
+	if found || err != nil {
+		return key, err
+	}
+	_, _ = rand.Read(key[:]) // crypto/rand.Read never fails: it crashes the program instead
+	text := []byte(hex.EncodeToString(key[:]) + "\n")
+	return key, homeward.Wrap(durable.WriteFile(fsys, path, text, 0o600), "load sealing key", path)
+}
+
+// FindSealingKey finds the key, 64 hex digits: the systemd credential of that name
+// ($CREDENTIALS_DIRECTORY), else the environment variable, else the file at path,
+// which may be empty. found: there is one.
+func FindSealingKey(fsys durable.FS, path string, getenv func(string) string) (key SealingKey, found bool, err error) {
 	const op = "load sealing key"
 	if dir := getenv("CREDENTIALS_DIRECTORY"); dir != "" {
 		file := filepath.Join(dir, SealingCredential)
 		data, err := durable.ReadFile(fsys, file)
 		if err == nil {
-			return parseSealingKey(data, file)
+			key, err = parseSealingKey(data, file)
+			return key, err == nil, err
 		}
 		if homeward.KindOf(err) != homeward.NotFound {
-			return SealingKey{}, homeward.Wrap(err, op, file)
+			return key, false, homeward.Wrap(err, op, file)
 		}
 	}
 	if text := getenv(SealingVariable); text != "" {
-		return parseSealingKey([]byte(text), SealingVariable)
+		key, err = parseSealingKey([]byte(text), SealingVariable)
+		return key, err == nil, err
+	}
+	if path == "" {
+		return key, false, nil
 	}
 	data, err := durable.ReadFile(fsys, path)
 	switch {
-	case err == nil:
-		return openSealingFile(fsys, path, data)
-	case homeward.KindOf(err) != homeward.NotFound:
-		return SealingKey{}, homeward.Wrap(err, op, path)
+	case homeward.KindOf(err) == homeward.NotFound:
+		return key, false, nil
+	case err != nil:
+		return key, false, homeward.Wrap(err, op, path)
 	}
-	var key SealingKey
-	_, _ = rand.Read(key[:]) // crypto/rand.Read never fails: it crashes the program instead
-	text := []byte(hex.EncodeToString(key[:]) + "\n")
-	return key, homeward.Wrap(durable.WriteFile(fsys, path, text, 0o600), op, path)
+	key, err = openSealingFile(fsys, path, data)
+	return key, err == nil, err
 }
 
 // openSealingFile refuses a file that others may read.
@@ -147,7 +162,7 @@ func (a *Authority) unseal(sealed []byte) (*ecdsa.PrivateKey, error) {
 	const op = "unseal key"
 	if a.seal == nil {
 		return nil, homeward.Errorf(op, homeward.Invalid, a.dir,
-			"give its sealing key: systemd credential "+SealingCredential+", "+SealingVariable+", or the key file", "the authority's key is sealed")
+			"give its sealing key: the systemd credential "+SealingCredential+", "+SealingVariable+", or the file with --sealing-key", "the authority's key is sealed")
 	}
 	aead, err := a.seal.aead()
 	if err != nil {

@@ -36,18 +36,16 @@ func (c *command) pkiInit() *cobra.Command {
 }
 
 func (c *command) pkiIssue() *cobra.Command {
-	var ca, role, out string
+	var ca authorityFlags
+	var role, out string
 	var r pki.Request
 	cmd := &cobra.Command{Use: "issue --ca DIR --role ROLE --name NAME --out DIR", Short: "Issue a node its identity", Args: arguments(0),
 		RunE: func(*cobra.Command, []string) error {
 			r.Role = pki.Role(role)
-			if err := required("--ca", ca, "the directory of the authority"); err != nil {
-				return err
-			}
 			if err := required("--out", out, "the directory to write the identity to"); err != nil {
 				return err
 			}
-			authority, err := pki.OpenAuthority(durable.OS(), ca)
+			authority, err := ca.open()
 			if err != nil {
 				return err
 			}
@@ -56,7 +54,7 @@ func (c *command) pkiIssue() *cobra.Command {
 			}
 			return c.print(map[string]any{"identity": out, "peer": r.Peer}, "issued %s its identity in %s; give it to that node alone", r.Peer, out)
 		}}
-	cmd.Flags().StringVar(&ca, "ca", "", "`directory` of the authority")
+	ca.register(cmd)
 	cmd.Flags().StringVar(&role, "role", "", "`role`: agent, process-server, master-target, configuration-server or vault")
 	cmd.Flags().StringVar(&r.Name, "name", "", "`name` of the node, unique in the installation")
 	cmd.Flags().StringVar(&out, "out", "", "`directory` to write the identity to")
@@ -67,14 +65,11 @@ func (c *command) pkiIssue() *cobra.Command {
 }
 
 func (c *command) pkiRevoke() *cobra.Command {
-	var ca string
+	var ca authorityFlags
 	var nodes []string
 	cmd := &cobra.Command{Use: "revoke --ca DIR IDENTITY", Short: "Revoke the certificate in an identity directory", Args: arguments(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := required("--ca", ca, "the directory of the authority"); err != nil {
-				return err
-			}
-			authority, err := pki.OpenAuthority(durable.OS(), ca)
+			authority, err := ca.open()
 			if err != nil {
 				return err
 			}
@@ -89,7 +84,7 @@ func (c *command) pkiRevoke() *cobra.Command {
 			return c.print(map[string]any{"revoked": args[0], "told": nodes},
 				"revoked %s; %d identity directories have the new list: copy revoked.pem of the authority to all others", args[0], len(nodes))
 		}}
-	cmd.Flags().StringVar(&ca, "ca", "", "`directory` of the authority")
+	ca.register(cmd)
 	cmd.Flags().StringSliceVar(&nodes, "tell", nil, "identity `directories` to copy the new list to")
 	return cmd
 }

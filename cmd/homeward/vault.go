@@ -28,22 +28,24 @@ import (
 
 // The vault's directory.
 const (
-	vaultCA       = "ca"       // its authority
-	vaultIdentity = "identity" // its own identity
-	vaultStore    = "vault.db" // where --store does not say otherwise
-	vaultAPI      = "api.sock" // for root and the vault's own user: no token is asked for
+	vaultCA       = "ca"            // its authority
+	vaultIdentity = "identity"      // its own identity
+	vaultStore    = "vault.db"      // where --store does not say otherwise
+	vaultSealing  = "authority.key" // where --sealing-key does not say otherwise
+	vaultAPI      = "api.sock"      // for root and the vault's own user: no token is asked for
 	vaultKeeper   = "keeper.sock"
 )
 
 // vaultFlags are the flags of the vault and of what is done with its directory.
 type vaultFlags struct {
 	dir, store   string
+	sealing      string // file of the key that seals the authority
 	api, nodes   string
 	addresses    []string
 	open         bool
 	withParent   bool
 	told         []vault.Address
-	names        []string // init: of the vault's certificate
+	names        []string // of the vault's certificate, when it is made
 	ips          []net.IP
 	backup, from string
 }
@@ -51,6 +53,13 @@ type vaultFlags struct {
 func (f *vaultFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.dir, "dir", "", "`directory` of what the vault keeps")
 	cmd.Flags().StringVar(&f.store, "store", "", "`URL` of the store: sqlite:/path/vault.db or postgres://user@host/database (default: DIR/vault.db)")
+}
+
+// registerIdentity is for what opens the authority, and makes the vault's certificate.
+func (f *vaultFlags) registerIdentity(cmd *cobra.Command) {
+	cmd.Flags().StringSliceVar(&f.names, "dns", []string{"localhost"}, "DNS `names` under which operators reach the API, for a certificate that is made")
+	cmd.Flags().IPSliceVar(&f.ips, "ip", []net.IP{net.IPv4(127, 0, 0, 1)}, "IP `addresses` under which operators reach it, likewise")
+	cmd.Flags().StringVar(&f.sealing, "sealing-key", "", sealingHelp+" (default: DIR/"+vaultSealing+", made if the authority has none; put it where copies of DIR do not go)")
 }
 
 func (f *vaultFlags) validate() error {
@@ -67,6 +76,9 @@ func (f *vaultFlags) validate() error {
 	}
 	if f.store == "" {
 		f.store = "sqlite:" + f.path(vaultStore)
+	}
+	if f.sealing == "" {
+		f.sealing = f.path(vaultSealing)
 	}
 	for _, given := range f.addresses {
 		label, host, ok := strings.Cut(given, "=")
@@ -85,6 +97,7 @@ func (c *command) vault() *cobra.Command {
 	cmd := &cobra.Command{Use: "vault", Short: "Run the vault: the control plane that operators and nodes speak to", Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.runVault(cmd.Context(), f) }}
 	f.register(cmd)
+	f.registerIdentity(cmd)
 	cmd.Flags().StringVar(&f.api, "listen-api", "127.0.0.1:8440", "`host:port` that operators speak to, over HTTPS")
 	cmd.Flags().StringVar(&f.nodes, "listen-nodes", "127.0.0.1:7443", "`host:port` that nodes dial, to enrol and to be told what to do")
 	cmd.Flags().StringArrayVar(&f.addresses, "address", nil, "`[label=]host:port` where nodes reach the vault, several times; label: production (the default) or failback")
@@ -189,7 +202,7 @@ func openVault(ctx context.Context, f vaultFlags, log *slog.Logger, nodes, opera
 }
 
 func vaultIdentities(f vaultFlags) (*pki.Authority, *pki.Identity, error) {
-	authority, err := pki.OpenAuthority(durable.OS(), f.path(vaultCA))
+	authority, err := f.openAuthority()
 	if homeward.KindOf(err) == homeward.NotFound {
 		return nil, nil, homeward.Errorf("start vault", homeward.NotFound, f.dir, "set it up first: 'homeward vault init --dir "+f.dir+"'", "%w", err)
 	}
@@ -197,7 +210,17 @@ func vaultIdentities(f vaultFlags) (*pki.Authority, *pki.Identity, error) {
 		return nil, nil, err
 	}
 	id, err := pki.LoadIdentity(durable.OS(), f.path(vaultIdentity))
+	if homeward.KindOf(err) == homeward.NotFound { // it was restored at another host: the identity is in no backup
+		if err = f.issueIdentity(authority); err == nil {
+			id, err = pki.LoadIdentity(durable.OS(), f.path(vaultIdentity))
+		}
+	}
 	return authority, id, err
+}
+
+// issueIdentity makes the vault's own.
+func (f *vaultFlags) issueIdentity(a *pki.Authority) error {
+	return a.Issue(pki.Request{Peer: pki.Peer{Role: pki.Vault, Name: "vault"}, DNSNames: f.names, Addresses: f.ips}, f.path(vaultIdentity))
 }
 
 // openService opens what nodes speak to, and the vault over it.

@@ -30,8 +30,7 @@ func (c *command) vaultInit() *cobra.Command {
 	cmd := &cobra.Command{Use: "init --dir DIR", Short: "Set a vault up: its authority, its identity, its store and the first administrator's token", Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.initVault(cmd.Context(), f) }}
 	f.register(cmd)
-	cmd.Flags().StringSliceVar(&f.names, "dns", []string{"localhost"}, "DNS `names` under which operators reach the API")
-	cmd.Flags().IPSliceVar(&f.ips, "ip", []net.IP{net.IPv4(127, 0, 0, 1)}, "IP `addresses` under which operators reach it")
+	f.registerIdentity(cmd)
 	return cmd
 }
 
@@ -43,9 +42,9 @@ func (c *command) initVault(ctx context.Context, f vaultFlags) (err error) {
 	if err := durable.OS().MkdirAll(f.dir, 0o700); err != nil {
 		return homeward.Errorf("set up vault", homeward.IO, f.dir, "make its parent writable", "%w", err)
 	}
-	authority, err := pki.OpenAuthority(durable.OS(), f.path(vaultCA))
+	authority, err := f.openAuthority()
 	if homeward.KindOf(err) == homeward.NotFound {
-		authority, err = pki.CreateAuthority(durable.OS(), f.path(vaultCA), "Homeward")
+		authority, err = f.makeAuthority()
 	}
 	if err != nil {
 		return err
@@ -59,8 +58,7 @@ func (c *command) initVault(ctx context.Context, f vaultFlags) (err error) {
 		return errors.Join(err, homeward.Errorf("set up vault", homeward.Exists, f.dir,
 			"start it: 'homeward vault --dir "+f.dir+"'; more tokens are made with 'homeward token create', at the vault itself without one", "it is set up already"))
 	}
-	err = authority.Issue(pki.Request{Peer: pki.Peer{Role: pki.Vault, Name: "vault"}, DNSNames: f.names, Addresses: f.ips}, f.path(vaultIdentity))
-	if err != nil {
+	if err := f.issueIdentity(authority); err != nil {
 		return err
 	}
 	svc, err := service.Open(ctx, service.Options{Store: s, Log: c.logger()})
@@ -74,8 +72,8 @@ func (c *command) initVault(ctx context.Context, f vaultFlags) (err error) {
 	}
 	pin := authority.Fingerprint()
 	told := map[string]string{"dir": f.dir, "token": token.Secret, "fingerprint": hex.EncodeToString(pin[:])}
-	return c.print(told, "the vault is set up in %s\n\nadministrator's token, told only this once:\n  %s\nfingerprint of its authority:\n  %s\n\nKeep a copy of %s safe: without it no node trusts a restored vault.",
-		f.dir, token.Secret, told["fingerprint"], f.path(vaultCA))
+	return c.print(told, "the vault is set up in %s\n\nadministrator's token, told only this once:\n  %s\nfingerprint of its authority:\n  %s\n\nKeep a copy of %s safe: without it no node trusts a restored vault. Its private key is encrypted: keep a copy of the key to it elsewhere (%s, unless a credential or %s gave it).",
+		f.dir, token.Secret, told["fingerprint"], f.path(vaultCA), f.sealing, pki.SealingVariable)
 }
 
 func (c *command) vaultBackup() *cobra.Command {
@@ -199,5 +197,5 @@ func (c *command) restoreVault(ctx context.Context, f vaultFlags) (err error) {
 	if err := store.Restore(ctx, store.Config{URL: f.store, Log: c.logger()}, file); err != nil {
 		return err
 	}
-	return c.print(map[string]string{"restored": f.from}, "restored %s; start the vault with the authority it had, then see 'homeward status' and run 'homeward reconcile' when all nodes have reported", f.from)
+	return c.print(map[string]string{"restored": f.from}, "restored %s; start the vault with the authority it had and the key that this is sealed with, then see 'homeward status' and run 'homeward reconcile' when all nodes have reported", f.from)
 }
