@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/durable"
 	"github.com/homeward-dr/homeward/link"
+	"github.com/homeward-dr/homeward/site/local"
 	"github.com/homeward-dr/homeward/vault"
 )
 
@@ -28,6 +30,10 @@ type Plan struct {
 	LinkMbit   int    // of the link between the sites; 0: as fast as it goes
 	LinkDelay  time.Duration
 	Out        io.Writer // shown what the operator types and is answered; nil: nobody
+	Store      string    // URL of the vault's store; empty: a file in its directory
+	// Outlive lets machines run on when their configuration server ends, as at a real
+	// hypervisor; Close ends them. Else they end with it.
+	Outlive bool
 }
 
 // Installation is a vault and its sites on this machine.
@@ -101,10 +107,14 @@ func (in *Installation) startVault(ctx context.Context) error {
 	var first struct {
 		Token string `json:"token"`
 	}
-	if err := in.Operator.Ask(ctx, &first, "vault", "init", "--dir", dir, "--ip", ip); err != nil {
+	kept := []string{"--dir", dir}
+	if in.Store != "" {
+		kept = append(kept, "--store", in.Store)
+	}
+	if err := in.Operator.Ask(ctx, &first, append([]string{"vault", "init", "--ip", ip}, kept...)...); err != nil {
 		return err
 	}
-	in.Vault = in.program("vault", "vault", "--dir", dir, "--listen-api", api, "--listen-nodes", in.nodes)
+	in.Vault = in.program("vault", append([]string{"vault", "--listen-api", api, "--listen-nodes", in.nodes}, kept...)...)
 	if err := in.Vault.Start(ctx, in.Executable); err != nil {
 		return err
 	}
@@ -142,8 +152,11 @@ func (in *Installation) AddSite(ctx context.Context, name string, machines ...ho
 		return nil, err
 	}
 	guest := in.Guest
-	driver := []string{"--site", name, "--driver", "local", "--datastore", in.Datastore(name), "--guest", guest.Kind, "--tied",
+	driver := []string{"--site", name, "--driver", "local", "--datastore", in.Datastore(name), "--guest", guest.Kind,
 		"--kernel", guest.Kernel(), "--initrd", guest.Initrd(), "--append", guest.Append()}
+	if !in.Outlive {
+		driver = append(driver, "--tied")
+	}
 	for _, word := range guest.Workload(in.Executable) {
 		driver = append(driver, "--workload", word)
 	}
@@ -222,12 +235,41 @@ func (in *Installation) Datastore(site string) string {
 }
 
 // Lose ends a site the way a fire does: everything at once, nothing asked. Its
-// machines end with its configuration server.
+// machines end with its configuration server, or else by EndMachines.
 func (in *Installation) Lose(p *Place) {
 	p.In.Cut()
 	for _, prog := range []*Program{p.Config, p.Agent, p.Process, p.Target} {
 		prog.Kill()
 	}
+}
+
+// AtHypervisor lets somebody do things at a site's machines behind the back of its
+// configuration server, which must not run. Machines that are started so outlive it.
+func (in *Installation) AtHypervisor(p *Place, workload []string, do func(*local.Site) error) error {
+	s, err := local.Open(local.Config{Name: p.Name, Dir: p.Config.Dir(), Datastores: []string{in.Datastore(p.Name)},
+		Guest: local.Guest(in.Guest.Kind), Workload: workload, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return do(s)
+}
+
+// EndMachines pulls the plug of a site's machines that outlive its configuration
+// server, which must have ended; the others are off.
+func (in *Installation) EndMachines(ctx context.Context, p *Place) error {
+	if !in.Outlive || p.Config == nil {
+		return nil
+	}
+	return in.AtHypervisor(p, nil, func(s *local.Site) error {
+		machines, err := s.Machines(ctx)
+		for _, m := range machines {
+			if _, e := s.PowerOff(ctx, "pull-"+homeward.NewID().String(), m.Ref, homeward.Stop{}); e != nil {
+				err = errors.Join(err, e)
+			}
+		}
+		return err
+	})
 }
 
 // Restore brings a lost site's roles back; its machines stay off.
@@ -240,8 +282,13 @@ func (in *Installation) Restore(ctx context.Context, p *Place) error {
 // agents; agents before the process servers they ship to; the vault last.
 func (in *Installation) Close() error {
 	var faults []error
+	for _, p := range in.places {
+		if p.Config != nil {
+			p.Config.Stop()
+		}
+		faults = append(faults, in.EndMachines(context.Background(), p))
+	}
 	for _, pick := range []func(*Place) *Program{
-		func(p *Place) *Program { return p.Config },
 		func(p *Place) *Program { return p.Agent },
 		func(p *Place) *Program { return p.Process },
 		func(p *Place) *Program { return p.Target },

@@ -52,7 +52,11 @@ func (w *work) stops(ctx context.Context, it vault.Item) error {
 		return err
 	}
 	if f, stopped := firstStop(readiness.Check(facts), w.asked.Input.Overrides); stopped {
-		return &job.Fault{Code: f.Rule, Causes: []string{f.Title}, Err: homeward.Errorf("check readiness", homeward.Conflict, f.Subject, f.Remedy, "%s: %s", f.Rule, f.Text)}
+		kind := homeward.Conflict
+		if f.Verdict == vault.UnknownFact { // it may be known in a moment: nodes have connected and not probed each other yet
+			kind = homeward.Unavailable
+		}
+		return &job.Fault{Code: f.Rule, Causes: []string{f.Title}, Err: homeward.Errorf("check readiness", kind, f.Subject, f.Remedy, "%s: %s", f.Rule, f.Text)}
 	}
 	return nil
 }
