@@ -14,6 +14,13 @@ const Protocol = 2
 // far larger disks whose changes are not scattered over every page.
 const MaxBody = 64 << 20
 
+// Answers that are asked for often, or of everybody, are shorter.
+const (
+	maxHello     = 64 << 10
+	maxHeartbeat = 8 << 20 // with the generations of 50000 items
+	maxProbe     = 64 << 10
+)
+
 const (
 	helloPath   = "session/hello"
 	goodbyePath = "session/goodbye"

@@ -267,3 +267,13 @@ func (p *pipe) copy(dst, src net.Conn) {
 		dst.Close()
 	}
 }
+
+// A heartbeat that is no heartbeat any more is refused; it cannot fill the vault's memory.
+func TestMember_AnswersAreBounded(t *testing.T) {
+	in := newInstallation(t)
+	o := in.dialling(agent1, AgentHandler(fakeAgent{&recorder{}}))
+	o.Member = fakeMember{&recorder{answer: homeward.HealthReport{OSVersion: strings.Repeat("x", maxHeartbeat)}}}
+	in.start(o)
+	_, err := Member(in.wait(agent1.Name)).Health(within(t), homeward.HealthRequest{})
+	wantKind(t, err, homeward.Invalid)
+}

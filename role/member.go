@@ -23,9 +23,9 @@ func Member(n *Node) homeward.Member { return member{n} }
 type member struct{ at *Node }
 
 func (m member) Health(ctx context.Context, r homeward.HealthRequest) (homeward.HealthReport, error) {
-	return call[homeward.HealthReport](ctx, m.at, "member/health", r)
+	return callWithin[homeward.HealthReport](ctx, m.at, "member/health", r, maxHeartbeat)
 }
 
 func (m member) Probe(ctx context.Context, r homeward.ProbeRequest) (homeward.ProbeReport, error) {
-	return call[homeward.ProbeReport](ctx, m.at, "member/probe", r)
+	return callWithin[homeward.ProbeReport](ctx, m.at, "member/probe", r, maxProbe)
 }

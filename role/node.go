@@ -56,6 +56,11 @@ func (n *Node) session() *session {
 // done: call again), Canceled and Timeout when ctx ends, Invalid when the request
 // is longer than MaxBody.
 func call[Resp any](ctx context.Context, n *Node, method string, req any) (Resp, error) {
+	return callWithin[Resp](ctx, n, method, req, MaxBody)
+}
+
+// callWithin is call for answers of at most so many bytes.
+func callWithin[Resp any](ctx context.Context, n *Node, method string, req any, most int64) (Resp, error) {
 	var none Resp
 	op := "call " + method
 	s := n.session()
@@ -63,7 +68,7 @@ func call[Resp any](ctx context.Context, n *Node, method string, req any) (Resp,
 		return none, homeward.Errorf(op, homeward.Unavailable, n.name,
 			"start the node, or wait until it dials in again", "it is not connected")
 	}
-	resp, err := exchange[Resp](ctx, s, method, req)
+	resp, err := exchangeWithin[Resp](ctx, s, method, req, most)
 	return resp, homeward.Wrap(err, op, n.name)
 }
 
@@ -82,6 +87,11 @@ type session struct {
 func (s *session) part(why error) { s.parting <- why }
 
 func exchange[Resp any](ctx context.Context, s *session, method string, req any) (Resp, error) {
+	return exchangeWithin[Resp](ctx, s, method, req, MaxBody)
+}
+
+// exchangeWithin takes an answer of at most so many bytes.
+func exchangeWithin[Resp any](ctx context.Context, s *session, method string, req any, most int64) (Resp, error) {
 	var out, none Resp
 	body, err := json.Marshal(req)
 	if err != nil {
@@ -99,7 +109,7 @@ func exchange[Resp any](ctx context.Context, s *session, method string, req any)
 	resp, err := s.conn.RoundTrip(r)
 	if err == nil {
 		defer func() { _ = resp.Body.Close() }() // read whole, or given up
-		err = wire.ReadDocument(resp, MaxBody, &out)
+		err = wire.ReadDocument(resp, most, &out)
 	}
 	switch {
 	case err == nil:

@@ -88,10 +88,10 @@ func (h *Hub) welcome(ctx context.Context, s *session) (Hello, error) {
 		return Hello{}, err
 	}
 	w := Welcome{Protocol: Protocol, Version: h.options.Version, Epoch: h.options.Epoch}
-	hello, err := exchange[Hello](ctx, s, helloPath, w)
+	hello, err := exchangeWithin[Hello](ctx, s, helloPath, w, maxHello)
 	if homeward.KindOf(err) == homeward.Invalid && w.Epoch != 0 { // a role of protocol 1 does not know the field
 		w.Epoch = 0
-		hello, err = exchange[Hello](ctx, s, helloPath, w)
+		hello, err = exchangeWithin[Hello](ctx, s, helloPath, w, maxHello)
 	}
 	if err == nil {
 		err = understands(hello.Protocol, s.peer.String())

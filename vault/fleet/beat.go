@@ -46,28 +46,29 @@ func (f *Fleet) beat(ctx context.Context, l *live) error {
 	if !bytes.Equal(l.hasList, f.list) {
 		req.Revocations = f.list
 	}
-	name := l.node.Name
+	node := l.node
 	f.mu.Unlock()
 	sent := f.o.Now()
 	report, err := l.member.Health(ctx, req)
 	came := f.o.Now()
+	told, unheard := f.heed(ctx, node, report.Generations)
 
 	version := ""
-	if n, lost := f.o.Hub.Node(name); lost == nil {
-		version = n.Status().Version
+	if n, lost := f.o.Hub.Node(node.Name); lost == nil {
+		version = cut(n.Status().Version, maxName)
 	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	l.beating = false
 	// Jitter, so that nodes that connected together do not beat together.
 	l.next = came.Add(f.o.Interval*9/10 + rand.N(f.o.Interval/5+1))
-	before := l.node
+	before, whole := l.node, false
 	switch {
 	case err == nil:
 		l.hear(report, sent, came, version)
-		f.hearGenerations(report.Generations)
-		if req.Generations { // the first of its connection: a restored vault waits for it
+		f.hearGenerations(told)
+		if whole = req.Generations && unheard == nil; whole { // the first of its connection: a restored vault waits for it
 			l.ask, l.dirty = false, true
+			f.lookAgain(node.Name)
 		}
 		if req.Revocations != nil {
 			l.hasList = req.Revocations
@@ -79,11 +80,16 @@ func (f *Fleet) beat(ctx context.Context, l *live) error {
 	default:
 		f.miss(l, came)
 	}
-	if noteworthy(before, l.node) {
-		l.dirty = true
+	after, noted := l.node, whole || noteworthy(before, l.node)
+	l.stale, l.dirty = true, l.dirty || noted
+	f.mu.Unlock()
+	if noted {
 		f.nudge()
+		f.o.Noted(after)
 	}
-	l.stale = true
+	if err == nil {
+		err = unheard
+	}
 	return err
 }
 
@@ -96,6 +102,7 @@ func (l *live) hear(r homeward.HealthReport, sent, came time.Time, version strin
 	l.doubt = came.Sub(sent) / 2
 	l.node.Skew = r.At.Sub(sent.Add(l.doubt))
 	r.Generations = nil // kept for the whole fleet
+	l.believe(&r)
 	l.node.Health = r
 	if version != "" {
 		l.node.Version = version
@@ -116,7 +123,8 @@ func (f *Fleet) miss(l *live, now time.Time) {
 
 func (f *Fleet) hearGenerations(all map[homeward.ItemID]homeward.Generation) {
 	for item, g := range all {
-		if g.Number > f.generations[item].Number {
+		_, known := f.generations[item]
+		if g.Number > f.generations[item].Number && (known || len(f.generations) < maxItems) {
 			f.generations[item] = g
 			f.unsaved = true
 		}

@@ -3,7 +3,7 @@
 // name of their node.
 //
 // Read in this order: fleet.go (what it is made of, and its one loop), live.go (a
-// node in memory), beat.go (heartbeats), judge.go (alerts), flush.go (what is
-// written, and when), probe.go (ways between nodes), roles.go (clients), admit.go
-// (who may connect; revocation).
+// node in memory), beat.go (heartbeats), believe.go (what is taken from them),
+// judge.go (alerts), flush.go (what is written, and when), probe.go (ways between
+// nodes), roles.go (clients), admit.go (who may connect; revocation).
 package fleet

@@ -42,6 +42,9 @@ type Options struct {
 	// Pairs are the ways that are needed, asked for at every round of probes; nil: none
 	// is probed.
 	Pairs func(ctx context.Context) ([]Pair, error)
+	// Noted is told of a node that came, or of which something of note changed, its ways
+	// included. It must not block. nil: nobody is told.
+	Noted func(vault.Node)
 	// Member is the client of a node; nil: role.Member.
 	Member   func(*role.Node) homeward.Member
 	Interval time.Duration    // of heartbeats; 0: 10 s
@@ -57,6 +60,7 @@ type Fleet struct {
 	begun time.Time
 	wake  chan struct{} // something changed that is worth writing now
 	slots chan struct{} // of beats
+	lanes chan struct{} // of probes
 	work  sync.WaitGroup
 
 	mu          sync.Mutex
@@ -66,7 +70,7 @@ type Fleet struct {
 	list        []byte
 	listRead    time.Time
 	ways        map[Pair]time.Time // when each is probed next
-	probing     bool               // a round of probes runs
+	listing     bool               // ways that are due are looked for
 	nextRound   time.Time
 
 	flushing sync.Mutex
@@ -91,7 +95,10 @@ func Open(ctx context.Context, o Options) (*Fleet, error) {
 	if o.Probes == 0 {
 		o.Probes = defaultProbes
 	}
-	f := &Fleet{o: o, begun: o.Now(), wake: make(chan struct{}, 1), slots: make(chan struct{}, beatsAtOnce),
+	if o.Noted == nil {
+		o.Noted = func(vault.Node) {}
+	}
+	f := &Fleet{o: o, begun: o.Now(), wake: make(chan struct{}, 1), slots: make(chan struct{}, beatsAtOnce), lanes: make(chan struct{}, probesAtOnce),
 		nodes: map[string]*live{}, generations: map[homeward.ItemID]homeward.Generation{}, ways: map[Pair]time.Time{}}
 	if err := f.load(ctx); err != nil {
 		return nil, homeward.Wrap(err, "open fleet", "")

@@ -24,6 +24,7 @@ type live struct {
 	dirty   bool                   // in a way that is worth writing now
 	stale   bool                   // in any way
 	raised  map[string]vault.Alert // open alerts, by code
+	codes   map[string]bool        // of alarms that are told apart
 }
 
 // know takes in a row of the store. f.mu is not needed before Run.

@@ -1,11 +1,12 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"math/rand/v2"
 	"slices"
-	"sync"
+	"strings"
 	"time"
 
 	"github.com/homeward-dr/homeward"
@@ -50,24 +51,28 @@ func PairsOf(items iter.Seq2[vault.Item, error]) ([]Pair, error) {
 	return all, nil
 }
 
-// probe begins a round of the probes that are due, unless one runs. At most four
-// run at a time.
+// probe begins the probes that are due, unless they are being looked for. At most four
+// run at a time; a way has at most one that waits for its turn, and none holds up the
+// search for others.
 func (f *Fleet) probe(ctx context.Context) {
 	if f.o.Pairs == nil {
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.probing || f.o.Now().Before(f.nextRound) {
+	now := f.o.Now()
+	if f.listing || now.Before(f.nextRound) {
 		return
 	}
-	f.probing = true
+	f.listing, f.nextRound = true, now.Add(f.o.Probes/20)
 	f.work.Go(func() {
 		f.round(ctx)
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		f.probing = false
-		f.nextRound = f.o.Now().Add(f.o.Probes / 20)
+		f.listing = false
+		if f.o.Now().After(f.nextRound) { // asked for meanwhile
+			f.nudge()
+		}
 	})
 }
 
@@ -80,23 +85,31 @@ func (f *Fleet) round(ctx context.Context) {
 		return
 	}
 	f.forget(pairs)
-	slots := make(chan struct{}, probesAtOnce)
-	var running sync.WaitGroup
-	defer running.Wait()
 	for _, p := range pairs {
 		if !f.claim(p) {
 			continue
 		}
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
-		running.Go(func() {
-			defer func() { <-slots }()
-			f.probeWay(ctx, p)
+		f.work.Go(func() {
+			select {
+			case f.lanes <- struct{}{}:
+				defer func() { <-f.lanes }()
+				f.probeWay(ctx, p)
+			case <-ctx.Done():
+			}
 		})
 	}
+}
+
+// lookAgain makes the ways from and to a node due: it has just come, and what was
+// found out about them before says nothing of now. f.mu is held.
+func (f *Fleet) lookAgain(name string) {
+	for p := range f.ways {
+		if p.From == name || p.To == name {
+			delete(f.ways, p)
+		}
+	}
+	f.nextRound = time.Time{}
+	f.nudge()
 }
 
 // forget drops ways that are no longer needed, and what was found out about them.
@@ -145,21 +158,37 @@ func (f *Fleet) probeWay(ctx context.Context, p Pair) {
 	if l == nil {
 		return
 	}
+	began := f.o.Now().UTC()
 	report, err := l.member.Probe(ctx, homeward.ProbeRequest{Peer: p.To, URL: url, Bytes: probeBytes, Timeout: probeTimeout})
 	if err != nil {
 		return
 	}
-	report.Peer, report.URL, report.At = p.To, url, f.o.Now().UTC()
+	report.Peer, report.URL, report.At = p.To, url, began
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	if !report.Reachable { // perhaps it is only starting
+		f.ways[p] = began.Add(f.o.Probes / 20)
+	}
+	after, noted := l.enter(report)
+	f.mu.Unlock()
+	if noted {
+		f.nudge()
+		f.o.Noted(after)
+	}
+}
+
+// enter takes in a probe, unless a newer one was faster. It reports whether that is of
+// note.
+func (l *live) enter(report homeward.ProbeReport) (vault.Node, bool) {
+	same := func(r homeward.ProbeReport) bool { return r.Peer == report.Peer && r.URL == report.URL }
+	if at := slices.IndexFunc(l.node.Reachables, same); at >= 0 && l.node.Reachables[at].At.After(report.At) {
+		return l.node, false
+	}
 	before := l.node
-	all := slices.DeleteFunc(slices.Clone(l.node.Reachables), func(r homeward.ProbeReport) bool { return r.Peer == p.To && r.URL == url })
-	l.node.Reachables = append(all, report)
+	l.node.Reachables = append(slices.DeleteFunc(slices.Clone(l.node.Reachables), same), report)
 	slices.SortFunc(l.node.Reachables, func(a, b homeward.ProbeReport) int {
-		if a.Peer+a.URL < b.Peer+b.URL {
-			return -1
-		}
-		return 1
+		return cmp.Or(strings.Compare(a.Peer, b.Peer), strings.Compare(a.URL, b.URL))
 	})
-	l.stale, l.dirty = true, l.dirty || noteworthy(before, l.node)
+	noted := noteworthy(before, l.node)
+	l.stale, l.dirty = true, l.dirty || noted
+	return l.node, noted
 }
