@@ -213,21 +213,22 @@ func (c content) clone() content {
 // rig is a master target on power that can go, and a source that knows what
 // every point must hold.
 type rig struct {
-	t      testing.TB
-	rng    *rand.Rand
-	fs     *powerloss.FS
-	disks  map[string]*powerloss.Disk
-	power  *power
-	nbd    *exporter
-	target *mastertarget.Target
-	clock  atomic.Int64 // nanoseconds
-	free   int64
-	thin   time.Duration
-	boot   string
-	vols   []string
-	gone   string // a directory that is not there: a volume that is not mounted
-	ragged bool   // disks tell their extents
-	onRead func() // called once, by the next read of a replica's disk; for tests of one thing at a time
+	t       testing.TB
+	rng     *rand.Rand
+	fs      *powerloss.FS
+	opening sync.Mutex
+	disks   map[string]*powerloss.Disk
+	power   *power
+	nbd     *exporter
+	target  *mastertarget.Target
+	clock   atomic.Int64 // nanoseconds
+	free    int64
+	thin    time.Duration
+	boot    string
+	vols    []string
+	gone    string // a directory that is not there: a volume that is not mounted
+	ragged  bool   // disks tell their extents
+	onRead  func() // called once, by the next read of a replica's disk; for tests of one thing at a time
 
 	machine homeward.Machine
 	gen     homeward.Generation
@@ -266,6 +267,8 @@ func (r *rig) now() time.Time { return time.Unix(0, r.clock.Load()) }
 func (r *rig) pass(d time.Duration) { r.clock.Add(int64(d)) }
 
 func (r *rig) openDisk(_ context.Context, ref string, m block.Mode) (block.Disk, error) {
+	r.opening.Lock()
+	defer r.opening.Unlock()
 	name := ref[len("mem:"):]
 	d := r.disks[name]
 	if d == nil {

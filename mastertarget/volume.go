@@ -56,6 +56,8 @@ type volumeRecord struct {
 type volumes struct {
 	fsys durable.FS
 
+	choosing sync.Mutex // one at a time gives a volume its id
+
 	mu    sync.Mutex
 	locks map[string]*durable.Lock // by directory of this target
 }
@@ -153,6 +155,8 @@ func (t *Target) choose(path string) (placeRecord, error) {
 		}
 		inUse = inUse || it.on == path
 	}
+	t.env.volumes.choosing.Lock()
+	defer t.env.volumes.choosing.Unlock()
 	var found volumeRecord
 	err := durable.ReadJSON(t.env.FS, filepath.Join(rec.Dir, volumeFile), &found)
 	switch {

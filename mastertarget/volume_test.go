@@ -1,12 +1,16 @@
 package mastertarget_test
 
 import (
+	"fmt"
 	"io/fs"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/block"
 	"github.com/homeward-dr/homeward/durable"
+	"github.com/homeward-dr/homeward/durable/powerloss"
 	"github.com/homeward-dr/homeward/mastertarget"
 )
 
@@ -362,5 +366,34 @@ func TestHealth(t *testing.T) {
 	r.report()
 	if alarms := r.target.Alarms(); len(alarms) != 0 {
 		t.Errorf("alarms %+v", alarms)
+	}
+}
+
+// The first items of a volume give it one id, though they are prepared together.
+func TestVolume_ManyChooseItFirst(t *testing.T) {
+	r := newVolumeRig(t, "/mnt/a")
+	var reqs []homeward.ReplicaRequest
+	for i := range 8 {
+		name := fmt.Sprint("machine", i)
+		r.disks[name] = powerloss.NewDisk(16 * block.Size)
+		reqs = append(reqs, homeward.ReplicaRequest{
+			Machine: homeward.Machine{Item: homeward.ItemID(name), Name: name, Disks: []homeward.Disk{{ID: "root", Size: 16 * block.Size}}},
+			Disks:   []string{"mem:" + name}, Generation: r.gen, Base: homeward.Position{}.Base(r.gen), Policy: r.request().Policy, Retention: "/mnt/a"})
+	}
+	var all sync.WaitGroup
+	for _, req := range reqs {
+		all.Go(func() {
+			if _, err := r.target.Prepare(ctx, req); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	r.reopen()
+	for _, req := range reqs {
+		rep, err := r.target.Report(ctx, homeward.ItemRequest{Item: req.Machine.Item})
+		if err != nil || rep.Fault != "" {
+			t.Errorf("%s: %v %s", req.Machine.Item, err, rep.Fault)
+		}
 	}
 }
