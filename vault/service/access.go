@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/vault"
@@ -88,18 +89,33 @@ func (c *core) refuse(ctx context.Context, caller vault.Caller, a asked, err err
 	return errors.Join(err, c.audit(context.WithoutCancel(ctx), caller, a, err))
 }
 
+// Bounds of an entry of the audit log, in bytes: entries stay for ever, and whoever
+// may only read can make some that are refused.
+const (
+	maxDetail  = 4 << 10
+	maxSubject = 256
+)
+
+// clip says that it left something out.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "") + "…"
+}
+
 func (c *core) audit(ctx context.Context, caller vault.Caller, a asked, refusal error) error {
-	e := vault.AuditEntry{At: c.now().UTC(), Caller: caller.Name, From: caller.From, Action: a.action, Subject: a.subject, Outcome: accepted}
+	e := vault.AuditEntry{At: c.now().UTC(), Caller: caller.Name, From: caller.From, Action: a.action, Subject: clip(a.subject, maxSubject), Outcome: accepted}
 	if a.detail != nil {
 		detail, err := json.Marshal(a.detail)
 		if err != nil {
 			return homeward.Errorf("audit", homeward.Internal, a.action, "", "%w", err)
 		}
-		e.Detail = string(detail)
+		e.Detail = clip(string(detail), maxDetail)
 	}
 	if refusal != nil {
 		e.Outcome = string(homeward.KindOf(refusal))
-		e.Detail += " " + refusal.Error()
+		e.Detail += " " + clip(refusal.Error(), maxDetail)
 	}
 	return homeward.Wrap(c.store.Audit(ctx, e), "write the audit log", a.action)
 }

@@ -54,11 +54,8 @@ func checkValues(req vault.ActionRequest) error {
 		}
 	}
 	if in.Probe != nil {
-		if n := len(nonEmpty(in.Probe.TCP, in.Probe.HTTP)) + min(1, len(in.Probe.Command)); n != 1 {
-			return bad("probe", "give one of tcp, http and command", "%d of them are given", n)
-		}
-		if in.Probe.Timeout < 0 || in.Probe.Timeout > maxBoot {
-			return bad("probe.timeout", "give up to 24 h", "%v", in.Probe.Timeout)
+		if err := checkProbe(*in.Probe); err != nil {
+			return err
 		}
 	}
 	_, err := parsePoint(in.Point)

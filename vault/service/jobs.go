@@ -88,6 +88,10 @@ func (s *jobs) TellJob(ctx context.Context, req vault.JobRequest) (vault.Job, er
 			return err
 		}
 		if len(req.Input) > 0 {
+			// With other inputs it is another request, which takes what the action takes.
+			if _, err := permit(ctx, "change inputs of job", accessOf(stored.Action)); err != nil {
+				return err
+			}
 			if req.Input, err = s.corrected(ctx, stored, req); err != nil {
 				return err
 			}

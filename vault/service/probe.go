@@ -6,6 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/homeward-dr/homeward"
@@ -18,6 +22,57 @@ const (
 	maxBoot     = 24 * time.Hour
 	bootEvery   = 500 * time.Millisecond
 )
+
+// checkProbe refuses, by name, a probe that cannot be made, before anything is done
+// that it would have to wait for.
+func checkProbe(p vault.Probe) error {
+	bad := func(field, fix, format string, args ...any) error {
+		return homeward.Errorf("check probe", homeward.Invalid, field, fix, format, args...)
+	}
+	if n := len(nonEmpty(p.TCP, p.HTTP)) + min(1, len(p.Command)); n != 1 {
+		return bad("probe", "give one of tcp, http and command", "%d of them are given", n)
+	}
+	if p.Timeout < 0 || p.Timeout > maxBoot {
+		return bad("probe.timeout", "give up to 24 h", "%v", p.Timeout)
+	}
+	if len(p.Command) > 0 {
+		return homeward.Errorf("check probe", homeward.Unsupported, "probe.command", "use a TCP or HTTP probe, or none", "no site runs commands for the vault")
+	}
+	host := ""
+	if p.TCP != "" {
+		var port string
+		var err error
+		host, port, err = net.SplitHostPort(p.TCP)
+		if n, wrong := strconv.ParseUint(port, 10, 16); err != nil || wrong != nil || host == "" || n == 0 {
+			return bad("probe.tcp", "give host:port", "%q", p.TCP)
+		}
+	} else {
+		u, err := url.Parse(p.HTTP)
+		if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return bad("probe.http", "give a URL such as http://host/health", "no such URL")
+		}
+		if u.User != nil { // it would be shown to everybody who may read
+			return bad("probe.http", "probe what takes no password", "it holds a user or a password")
+		}
+		host = u.Hostname()
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Unmap().IsLinkLocalUnicast() {
+		return bad("probe", "give an address that the machine has in its network", "%s is a link-local one, which means another host to each", host)
+	}
+	return nil
+}
+
+// prober dials for probes. Link-local addresses are where clouds hand out the
+// credentials of the host that asks: names must not lead there either.
+func prober() *net.Dialer {
+	return &net.Dialer{Timeout: 5 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
+		at, err := netip.ParseAddrPort(address)
+		if err == nil && at.Addr().Unmap().IsLinkLocalUnicast() {
+			err = homeward.Errorf("probe", homeward.Forbidden, address, "probe an address that the machine has in its network", "it is a link-local one")
+		}
+		return err
+	}}
+}
 
 // awaitBoot waits until the machine answers: its agent sees it at its disks, or the
 // probe that was asked for says so. A machine that does not answer in time leaves the
@@ -70,7 +125,7 @@ func probing(p vault.Probe) func(context.Context) error {
 	switch {
 	case p.TCP != "":
 		return func(ctx context.Context) error {
-			conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", p.TCP)
+			conn, err := prober().DialContext(ctx, "tcp", p.TCP)
 			if err != nil {
 				return homeward.Errorf("probe", homeward.Unavailable, p.TCP, "", "%w", err)
 			}
@@ -86,24 +141,24 @@ func probing(p vault.Probe) func(context.Context) error {
 
 // getOK asks a URL; whoever serves it need not have a certificate that is known here:
 // that it answers is all that is asked.
-func getOK(ctx context.Context, url string) error {
+func getOK(ctx context.Context, target string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
-		return homeward.Errorf("probe", homeward.Unsupported, url, "give a URL such as http://host/health", "%w", err)
+		return homeward.Errorf("probe", homeward.Unsupported, target, "give a URL such as http://host/health", "%w", err)
 	}
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true} //nolint:gosec // see above
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true, DialContext: prober().DialContext} //nolint:gosec // see above
 	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := client.Do(req)
 	if err != nil {
-		return homeward.Errorf("probe", homeward.Unavailable, url, "", "%w", err)
+		return homeward.Errorf("probe", homeward.Unavailable, target, "", "%w", err)
 	}
 	if err := resp.Body.Close(); err != nil {
-		return homeward.Errorf("probe", homeward.Unavailable, url, "", "%w", err)
+		return homeward.Errorf("probe", homeward.Unavailable, target, "", "%w", err)
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 399 {
-		return homeward.Errorf("probe", homeward.Unavailable, url, "", "it answers %s", resp.Status)
+		return homeward.Errorf("probe", homeward.Unavailable, target, "", "it answers %s", resp.Status)
 	}
 	return nil
 }
