@@ -31,6 +31,11 @@ type Config struct {
 	Advertise string
 	TLS       *tls.Config
 
+	// Commands lets policies name commands that freeze and thaw a guest, which run as
+	// this agent: who may change a policy then may run anything here. Without it such a
+	// policy gets no application-consistent points, and an alarm.
+	Commands bool
+
 	FS      durable.FS                         // of Dir and SpillDir; default durable.OS()
 	Openers block.Openers                      // of disks
 	Dial    func(sinkURL string) homeward.Sink // the client of a process server; must not block

@@ -54,7 +54,7 @@ func runChild() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	a, err := Open(ctx, Config{
-		Dir: spec.Dir, LiveDir: spec.LiveDir, SocketDir: spec.SocketDir, Openers: block.LocalOpeners(), Tuning: spec.Tuning,
+		Dir: spec.Dir, LiveDir: spec.LiveDir, SocketDir: spec.SocketDir, Commands: true, Openers: block.LocalOpeners(), Tuning: spec.Tuning,
 		Dial: func(string) homeward.Sink { return &rpcSink{path: spec.Sink} },
 		Log:  slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Fault: func(at string) {

@@ -24,6 +24,7 @@ type freezer struct {
 	hook homeward.Hook
 	fs   durable.FS
 	note string // path
+	runs bool   // commands may be run
 
 	mu     sync.Mutex
 	frozen bool // the note stands
@@ -31,8 +32,8 @@ type freezer struct {
 }
 
 // openFreezer finds whether an earlier process left the guest frozen.
-func openFreezer(fsys durable.FS, note string, hook homeward.Hook) (*freezer, error) {
-	f := &freezer{hook: hook, fs: fsys, note: note}
+func openFreezer(fsys durable.FS, note string, hook homeward.Hook, runs bool) (*freezer, error) {
+	f := &freezer{hook: hook, fs: fsys, note: note, runs: runs}
 	switch _, err := durable.ReadFile(fsys, note); {
 	case err == nil:
 		f.frozen = true
@@ -65,6 +66,9 @@ func (f *freezer) freeze(ctx context.Context) error {
 		return homeward.Errorf("freeze guest", homeward.Invalid, "policy freeze",
 			"set freeze and thaw commands, or the guest agent's socket, in the policy", "no hook is set")
 	}
+	if err := f.permitted("freeze guest"); err != nil {
+		return err
+	}
 	if err := durable.WriteFile(f.fs, f.note, []byte("the guest may be frozen\n"), 0o600); err != nil {
 		return homeward.Wrap(err, "freeze guest", "")
 	}
@@ -75,6 +79,16 @@ func (f *freezer) freeze(ctx context.Context) error {
 		return askGuest(ctx, f.hook.GuestAgent, func(g *guestAgent) error { return g.freeze(ctx) })
 	}
 	return runHook(ctx, "freeze guest", f.hook.FreezeCommand)
+}
+
+// permitted refuses commands where none may run: a policy is changed far from here.
+func (f *freezer) permitted(op string) error {
+	if f.runs || f.hook.GuestAgent != "" {
+		return nil
+	}
+	return homeward.Errorf(op, homeward.Forbidden, "policy freeze",
+		"start the agent with --allow-commands if whoever may change policies may run commands as this agent, or name the guest agent's socket in the policy",
+		"this agent runs no commands that a policy names")
 }
 
 // still reports whether the guest is frozen now: after a cut this makes the mark
@@ -103,7 +117,10 @@ func (f *freezer) thawLocked(ctx context.Context) error {
 	f.tried = time.Now()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.timeout())
 	defer cancel()
-	var err error
+	err := f.permitted("thaw guest")
+	if err != nil {
+		return err
+	}
 	if f.hook.GuestAgent != "" {
 		err = askGuest(ctx, f.hook.GuestAgent, func(g *guestAgent) error { return g.thaw(ctx) })
 	} else if len(f.hook.ThawCommand) > 0 {

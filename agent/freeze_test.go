@@ -202,3 +202,28 @@ func TestResume_thaws(t *testing.T) {
 		t.Error("the note stays")
 	}
 }
+
+// A policy is written far from here: its commands run only where that was allowed.
+func TestFreeze_CommandsMustBeAllowed(t *testing.T) {
+	ran := filepath.Join(t.TempDir(), "ran")
+	touch := []string{"/bin/sh", "-c", `echo x > "$0"`, ran}
+	note := filepath.Join(t.TempDir(), "note")
+	for range 2 { // the second time as after a crash between freeze and thaw
+		f, err := openFreezer(durable.OS(), note, homeward.Hook{FreezeCommand: touch, ThawCommand: touch}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.freeze(t.Context()); homeward.KindOf(err) != homeward.Forbidden || !strings.Contains(homeward.RemedyOf(err), "--allow-commands") {
+			t.Errorf("freeze: %v", err)
+		}
+		if err := f.thaw(t.Context()); f.frozen && homeward.KindOf(err) != homeward.Forbidden {
+			t.Errorf("thaw: %v", err)
+		}
+		if _, err := os.Stat(ran); err == nil {
+			t.Fatal("a command ran")
+		}
+		if err := durable.WriteFile(durable.OS(), note, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -215,7 +215,7 @@ func (it *item) open(ctx context.Context, req homeward.CaptureRequest) (err erro
 	if it.backlog, it.lost, err = openBacklog(fsys, dir, req.Machine.Disks); err != nil {
 		return err
 	}
-	if it.freezer, err = openFreezer(fsys, filepath.Join(dir, noteName), req.Policy.Freeze); err != nil {
+	if it.freezer, err = openFreezer(fsys, filepath.Join(dir, noteName), req.Policy.Freeze, it.host.cfg.Commands); err != nil {
 		return err
 	}
 	if err := it.freezer.thaw(ctx); err != nil {

@@ -160,9 +160,10 @@ func newRig(t *testing.T) *rig {
 	r := &rig{t: t, rng: shiptest.Seed(t), target: newTarget()}
 	r.cfg = Config{
 		Dir: filepath.Join(dir, "state"), LiveDir: live, SocketDir: sock, Openers: block.LocalOpeners(),
-		Dial:   func(string) homeward.Sink { return r.target },
-		Log:    slog.New(slog.NewTextHandler(t.Output(), nil)),
-		Tuning: Tuning{RetryInterval: 20 * time.Millisecond, RebootWait: 200 * time.Millisecond},
+		Dial:     func(string) homeward.Sink { return r.target },
+		Log:      slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Commands: true,
+		Tuning:   Tuning{RetryInterval: 20 * time.Millisecond, RebootWait: 200 * time.Millisecond},
 	}
 	r.request = newRequest(t, dir, "web01")
 	if err := r.target.Prepare("web01", r.request.Generation, r.request.Base); err != nil {

@@ -22,13 +22,14 @@ func (c *command) agent() *cobra.Command {
 	var f nodeFlags
 	var live, spill string
 	var guests tcpGuests
+	var commands bool
 	cmd := &cobra.Command{Use: "agent", Short: "Run a mobility agent: serve machines their disks, capture and ship what they write", Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.runNode(cmd.Context(), pki.Agent, f, func(ctx context.Context, n node) (opened, error) {
 				if live == "" {
 					live = filepath.Join("/dev/shm/homeward", n.id.Peer().Name)
 				}
-				return openAgent(ctx, n, live, spill, guests)
+				return openAgent(ctx, n, live, spill, guests, commands)
 			})
 		}}
 	f.register(cmd)
@@ -37,6 +38,7 @@ func (c *command) agent() *cobra.Command {
 	cmd.Flags().StringVar(&spill, "spill", "", "`directory` for saved copies that do not fit into memory (default DIR/spill)")
 	cmd.Flags().StringVar(&guests.listen, "nbd-listen", "", "`host:port` to serve disks at over TCP and mutual TLS, instead of a unix socket")
 	cmd.Flags().StringVar(&guests.advertise, "nbd-advertise", "", "`host:port` that guests reach --nbd-listen at (default: as bound)")
+	cmd.Flags().BoolVar(&commands, "allow-commands", false, "run the commands that policies name to freeze and thaw guests: who may change a policy then runs them as this agent")
 	return cmd
 }
 
@@ -44,11 +46,11 @@ func (c *command) agent() *cobra.Command {
 // on this host.
 type tcpGuests struct{ listen, advertise string }
 
-func openAgent(ctx context.Context, n node, live, spill string, guests tcpGuests) (opened, error) {
+func openAgent(ctx context.Context, n node, live, spill string, guests tcpGuests, commands bool) (opened, error) {
 	next := newSinks(n.id.ClientTLS(pki.ProcessServer))
 	cfg := agent.Config{
 		Dir: n.flags.dir, LiveDir: live, SpillDir: spill, SocketDir: n.flags.sockets,
-		Openers: n.openers(), Dial: next.dial, FS: n.fs, Log: n.log, Fault: n.fault,
+		Commands: commands, Openers: n.openers(), Dial: next.dial, FS: n.fs, Log: n.log, Fault: n.fault,
 	}
 	if guests.listen != "" {
 		cfg.Listen, cfg.Advertise, cfg.TLS = guests.listen, guests.advertise, n.id.ServerTLS(pki.Roles()...)

@@ -87,7 +87,7 @@ func (p *policyFlags) add(cmd *cobra.Command) {
 	f.DurationVar(&p.settings.AppEvery, "app-every", 0, "how often an app-consistent point; 0: never")
 	f.DurationVar(&p.settings.MinInterval, "min-interval", time.Second, "least time between two cuts")
 	f.StringVar(&p.retention, "retention", "10m,2h/1m,24h/15m,72h/6h", "`tiers` FOR or FOR/EVERY: keep all of 10 minutes, one a minute for 2 hours, …")
-	f.StringSliceVar(&p.settings.Freeze.FreezeCommand, "freeze-command", nil, "`words` of the command that freezes applications")
+	f.StringSliceVar(&p.settings.Freeze.FreezeCommand, "freeze-command", nil, "`words` of the command that freezes applications, at agents that were started with --allow-commands")
 	f.StringSliceVar(&p.settings.Freeze.ThawCommand, "thaw-command", nil, "`words` of the command that thaws them")
 	f.StringVar(&p.settings.Freeze.GuestAgent, "guest-agent", "", "`socket` of the QEMU guest agent, instead")
 	f.StringVar(&p.settings.Orphan, "orphan", "", "what a returning side does when nobody can tell it: `start` or hold")
