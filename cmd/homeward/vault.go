@@ -248,8 +248,12 @@ func (r *running) openService(ctx context.Context, f vaultFlags, log *slog.Logge
 	if err != nil {
 		return nil, err
 	}
+	fault, err := faultHook(os.Getenv(faultVariable))
+	if err != nil {
+		return nil, err
+	}
 	svc, err = service.Open(ctx, service.Options{Store: r.store, Roles: nodesOf, Registry: registry{nodesOf, door}, Identity: id,
-		Version: buildVersion().Version, Addresses: f.told, Log: log})
+		Version: buildVersion().Version, Addresses: f.told, Log: log, Fault: fault})
 	if err != nil {
 		return nil, err
 	}

@@ -23,7 +23,8 @@ type Options struct {
 	Addresses []vault.Address
 	Rhythm    Rhythm
 	Log       *slog.Logger
-	Now       func() time.Time // nil: time.Now
+	Now       func() time.Time   // nil: time.Now
+	Fault     func(point string) // tests: called where a job is stored; nil: nothing
 }
 
 // Service is the vault. Its parts are vault.Vault, one contract each.
@@ -96,7 +97,7 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 	g := &gatherer{core: c, monitor: m, placement: p}
 	d := &discovery{core: c, alerts: a}
 	w := &workshop{core: c, alerts: a, monitor: m, placement: p, gatherer: g, discovery: d}
-	w.engine = job.New(job.Options{Store: &jobStore{c}, Definitions: w.definitions(), Log: o.Log, Now: o.Now,
+	w.engine = job.New(job.Options{Store: faulty(&jobStore{c}, o.Fault), Definitions: w.definitions(), Log: o.Log, Now: o.Now,
 		Limits: w.limits, Max: maxJobs, Queue: maxJobs})
 	s := &Service{core: c,
 		sites: &sites{c, d}, nodes: &nodes{c}, policies: &policies{c}, admission: &admission{c, a},
