@@ -152,9 +152,9 @@ func (s *story) install(ctx context.Context) error {
 func machines(size int64) []homeward.Machine {
 	return []homeward.Machine{
 		{Item: "web01", Name: "web01", CPUs: 1, MemoryMiB: 128, Firmware: "bios", OSFamily: "linux",
-			Disks: []homeward.Disk{{ID: "web01-root", Size: size, BootOrder: 1}, {ID: "web01-data", Size: 64 << 20, Slot: 1}}},
+			Disks: []homeward.Disk{{ID: "root", Size: size, BootOrder: 1}, {ID: "data", Size: 64 << 20, Slot: 1}}},
 		{Item: "db01", Name: "db01", CPUs: 1, MemoryMiB: 128, Firmware: "bios", OSFamily: "linux",
-			Disks: []homeward.Disk{{ID: "db01-root", Size: 64 << 20, BootOrder: 1}}},
+			Disks: []homeward.Disk{{ID: "root", Size: 64 << 20, BootOrder: 1}}},
 	}
 }
 
@@ -239,7 +239,7 @@ func (s *story) work(ctx context.Context) error {
 				return ctx.Err()
 			}
 		}
-		return s.write(ctx, 300)
+		return s.write(ctx, 200)
 	})
 	return err
 }
@@ -355,12 +355,12 @@ func (s *story) judgeFailover(ctx context.Context, g *guest, began time.Time) er
 }
 
 func (s *story) workAway(ctx context.Context) error {
-	_, err := s.chapter(ctx, "The machines work at away", 5*time.Minute, func(ctx context.Context) error { return s.write(ctx, 300) })
+	_, err := s.chapter(ctx, "The machines work at away", 5*time.Minute, func(ctx context.Context) error { return s.write(ctx, 200) })
 	return err
 }
 
 func (s *story) workHome(ctx context.Context) error {
-	_, err := s.chapter(ctx, "The machines work at home again", 5*time.Minute, func(ctx context.Context) error { return s.write(ctx, 200) })
+	_, err := s.chapter(ctx, "The machines work at home again", 5*time.Minute, func(ctx context.Context) error { return s.write(ctx, 100) })
 	return err
 }
 

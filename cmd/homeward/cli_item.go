@@ -156,7 +156,7 @@ func (r *remote) saveProof(ctx context.Context, v vault.Vault, id, path string) 
 	if err := durable.WriteFile(durable.OS(), path, data, 0o644); err != nil {
 		return err
 	}
-	return r.line("the proof is in %s; check it with 'homeward pki verify'", path)
+	return r.line("the proof is in %s; check it with 'homeward pki verify --identity DIR %s', where DIR is a node's identity or the vault's", path, path)
 }
 
 func itemProof(r *remote) *cobra.Command {

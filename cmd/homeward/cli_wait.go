@@ -207,7 +207,7 @@ func taskLine(t vault.Task) string {
 	if t.Why != "" {
 		s += " (" + t.Why + ")"
 	}
-	if t.Error != nil {
+	if t.Error != nil && t.Error.Message != t.Why {
 		s += ": " + t.Error.Message
 	}
 	return s
