@@ -105,9 +105,9 @@ func (s stoppable) Read(p []byte) (int, error) {
 }
 
 // openBackup checks a backup of size bytes and gives its lines after the header.
-func openBackup(file io.ReaderAt, size int64) (backupHeader, *json.Decoder, error) {
+func openBackup(file io.ReaderAt, size int64) (backupHeader, *lineReader, error) {
 	var header backupHeader
-	bad := func(kind homeward.Kind, remedy, format string, args ...any) (backupHeader, *json.Decoder, error) {
+	bad := func(kind homeward.Kind, remedy, format string, args ...any) (backupHeader, *lineReader, error) {
 		return header, nil, homeward.Errorf("read backup", kind, "", remedy, format, args...)
 	}
 	head := make([]byte, backupHead)
@@ -138,7 +138,7 @@ func openBackup(file io.ReaderAt, size int64) (backupHeader, *json.Decoder, erro
 	if err != nil {
 		return bad(homeward.Corrupt, remedyBackup, "%w", err)
 	}
-	lines := json.NewDecoder(body)
+	lines := newLineReader(body)
 	if err := lines.Decode(&header); err != nil {
 		return bad(homeward.Corrupt, remedyBackup, "its header: %w", err)
 	}
@@ -148,8 +148,33 @@ func openBackup(file io.ReaderAt, size int64) (backupHeader, *json.Decoder, erro
 	return header, lines, nil
 }
 
+// maxLine is the most bytes of one line of a backup: a row is held in memory whole,
+// and a few bytes of a compressed file can be gigabytes.
+const maxLine = 64 << 20
+
+// lineReader decodes the lines of a backup.
+type lineReader struct {
+	*json.Decoder
+	from *io.LimitedReader
+}
+
+func newLineReader(r io.Reader) *lineReader {
+	from := &io.LimitedReader{R: r}
+	return &lineReader{json.NewDecoder(from), from}
+}
+
+// Decode reads one line. What has been read ahead of it counts as its own.
+func (l *lineReader) Decode(v any) error {
+	l.from.N = maxLine
+	err := l.Decoder.Decode(v)
+	if err != nil && l.from.N == 0 {
+		return homeward.Errorf("read backup", homeward.Corrupt, "backup", remedyBackup, "a line is longer than %d bytes", maxLine)
+	}
+	return err
+}
+
 // load puts the rows of a backup into the empty tables, in one transaction.
-func (s *Store) load(ctx context.Context, header backupHeader, lines *json.Decoder) error {
+func (s *Store) load(ctx context.Context, header backupHeader, lines *lineReader) error {
 	const op = "restore store"
 	return s.begin(ctx, func(ctx context.Context) error {
 		l := loader{tx: s.current(ctx)}
@@ -172,7 +197,8 @@ func (s *Store) load(ctx context.Context, header backupHeader, lines *json.Decod
 	})
 }
 
-// begun gives the restored store an epoch of its own and marks it read-only. The
+// begun gives the restored store an epoch of its own, marks it read-only, and makes
+// void what admits nodes once. The
 // epoch is at least the time in seconds: whoever restores one backup twice gets two
 // epochs. Events go on above any number that was told before, so that watchers see
 // that they have missed something.
@@ -184,6 +210,10 @@ func (s *Store) begun(ctx context.Context, header backupHeader) error {
 	now := s.now()
 	epoch := max(old+1, uint64(max(now.Unix(), 0)))
 	why := "restored from a backup of " + header.Made.Format(time.RFC3339)
+	// One that was used after the backup would be good again.
+	if _, err := s.current(ctx).ExecContext(ctx, "DELETE FROM enrolments"); err != nil {
+		return err
+	}
 	if err := s.SetSetting(ctx, SettingEpoch, strconv.FormatUint(epoch, 10)); err != nil {
 		return err
 	}
