@@ -234,7 +234,8 @@ func (r *running) openService(ctx context.Context, f vaultFlags, log *slog.Logge
 		Version: buildVersion().Version, Epoch: epoch, Log: log, Admit: admission.Admit})
 	var svc *service.Service
 	nodesOf, err := fleet.Open(ctx, fleet.Options{Store: r.store, Hub: hub, Authority: authority, Identity: id, Log: log,
-		Pairs: func(ctx context.Context) ([]fleet.Pair, error) { return svc.Ways(ctx) }})
+		Pairs: func(ctx context.Context) ([]fleet.Pair, error) { return svc.Ways(ctx) },
+		Noted: func(n vault.Node) { svc.Noted(n) }})
 	if err != nil {
 		return nil, err
 	}

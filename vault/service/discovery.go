@@ -18,6 +18,9 @@ type discovery struct {
 	*core
 	alerts *alerts
 	busy   locks // by site: one reading at a time
+	woken  bell  // a configuration server came or went
+	// changed is told of a site that was found otherwise than it was.
+	changed func(site string)
 }
 
 const (
@@ -25,13 +28,14 @@ const (
 	inventoriesAtOnce = 8
 )
 
-// lookEvery is how soon it is seen that a configuration server came or went.
+// lookEvery is how soon it is seen that a configuration server came or went, if nobody
+// says so.
 const lookEvery = 2 * time.Second
 
 // run reads all sites until ctx ends.
 func (d *discovery) run(ctx context.Context) {
 	next := map[string]time.Time{}
-	every(ctx, min(lookEvery, d.rhythm.Inventory), d.trouble("read inventories"), func(ctx context.Context) error {
+	everyOr(ctx, min(lookEvery, d.rhythm.Inventory), d.woken, d.trouble("read inventories"), func(ctx context.Context) error {
 		var names []string
 		for s, err := range d.store.Sites.All(ctx, vault.Query{}) {
 			if err != nil {
@@ -79,7 +83,8 @@ func (d *discovery) refresh(ctx context.Context, name string) (vault.Site, error
 		return vault.Site{}, err
 	}
 	defer release()
-	if _, err := d.store.Sites.Get(ctx, name); err != nil {
+	before, err := d.store.Sites.Get(ctx, name)
+	if err != nil {
 		return vault.Site{}, err
 	}
 	asking, cancel := context.WithTimeout(ctx, inventoryTimeout)
@@ -96,11 +101,15 @@ func (d *discovery) refresh(ctx context.Context, name string) (vault.Site, error
 	if err != nil {
 		return vault.Site{}, err
 	}
-	return d.store.Sites.Change(ctx, name, func(s *vault.Site) error {
+	now, err := d.store.Sites.Change(ctx, name, func(s *vault.Site) error {
 		s.Node = server
 		s.Connected, s.Seen, s.Why, s.Capabilities = true, at, "", &can
 		return nil
 	})
+	if err == nil && !before.Connected {
+		d.changed(name)
+	}
+	return now, err
 }
 
 // serverOf is the site's configuration server.
@@ -176,6 +185,7 @@ func (d *discovery) lost(ctx context.Context, name string, why error) error {
 	if err != nil {
 		return err
 	}
+	d.changed(name)
 	return why
 }
 
@@ -207,6 +217,9 @@ func (d *discovery) enter(ctx context.Context, site string, seen []homeward.Site
 		if err := d.alert(ctx, m); err != nil {
 			return err
 		}
+	}
+	if len(s.put)+len(s.moved) > 0 {
+		d.changed(site)
 	}
 	return nil
 }

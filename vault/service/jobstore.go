@@ -14,6 +14,7 @@ import (
 // their items: Item.Job, and the state that only a job knows.
 type jobStore struct {
 	*core
+	ended func(homeward.ItemID) // told of an item on which a job has ended
 }
 
 var _ job.Store = (*jobStore)(nil)
@@ -100,7 +101,7 @@ func (s *jobStore) whole(ctx context.Context, do func(context.Context) error) er
 
 // End implements job.Store.
 func (s *jobStore) End(ctx context.Context, j *vault.Job) error {
-	return s.whole(ctx, func(ctx context.Context) error {
+	err := s.whole(ctx, func(ctx context.Context) error {
 		stored, err := s.store.Jobs.Get(ctx, j.ID)
 		if err != nil {
 			return err
@@ -122,6 +123,10 @@ func (s *jobStore) End(ctx context.Context, j *vault.Job) error {
 		}
 		return s.took(ctx, *j, unended, then)
 	})
+	if err == nil && j.Item != "" {
+		s.ended(j.Item)
+	}
+	return err
 }
 
 // phase says which of a transition's phases an item enters.

@@ -29,6 +29,11 @@ func (r Rhythm) withDefaults() Rhythm {
 // every does something at once and then in an interval, until ctx ends. What goes
 // wrong is told to trouble, and is tried again the next time.
 func every(ctx context.Context, interval time.Duration, trouble func(error), do func(context.Context) error) {
+	everyOr(ctx, interval, nil, trouble, do)
+}
+
+// everyOr is every, and also at once when somebody wakes it.
+func everyOr(ctx context.Context, interval time.Duration, woken bell, trouble func(error), do func(context.Context) error) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
@@ -39,7 +44,20 @@ func every(ctx context.Context, interval time.Duration, trouble func(error), do 
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-woken:
 		}
+	}
+}
+
+// bell wakes who waits at it; rung while nobody does, it wakes the next one, once.
+type bell chan struct{}
+
+func newBell() bell { return make(bell, 1) }
+
+func (b bell) ring() {
+	select {
+	case b <- struct{}{}:
+	default:
 	}
 }
 

@@ -32,6 +32,7 @@ type rig struct {
 	authority *pki.Authority
 	sites     map[string]*site
 	clock     *clock
+	tempo     Rhythm
 	ending    func()
 	ended     chan struct{}
 }
@@ -187,7 +188,8 @@ func newRig(t *testing.T, o world.Options) (*rig, context.Context) {
 	ctx, cancel := context.WithTimeout(t.Context(), 55*time.Second)
 	t.Cleanup(cancel)
 	must(t, w.AwaitAll(ctx))
-	r := &rig{t: t, w: w, url: "sqlite:" + filepath.Join(t.TempDir(), "vault.db"), clock: &clock{}}
+	r := &rig{t: t, w: w, url: "sqlite:" + filepath.Join(t.TempDir(), "vault.db"), clock: &clock{},
+		tempo: Rhythm{Inventory: 200 * time.Millisecond, Monitor: 100 * time.Millisecond, Readiness: 300 * time.Millisecond, Expiry: 100 * time.Millisecond}}
 	r.sites = map[string]*site{"home": {Hypervisor: w.Home.Hyper}, "away": {Hypervisor: w.Away.Hyper}}
 	for _, it := range w.Items {
 		var own []homeward.Attachment
@@ -232,7 +234,7 @@ func (r *rig) openCut(ctx context.Context, cut func() error) {
 	r.store, err = store.Open(ctx, store.Config{URL: r.url, Log: log, Now: r.clock.now})
 	must(r.t, err)
 	r.Service, err = Open(ctx, Options{Store: r.store, Roles: roles{r}, Registry: roles{r}, Identity: r.id, Version: "test", Log: log, Now: r.clock.now,
-		Rhythm: Rhythm{Inventory: 200 * time.Millisecond, Monitor: 100 * time.Millisecond, Readiness: 300 * time.Millisecond, Expiry: 100 * time.Millisecond}})
+		Rhythm: r.tempo})
 	must(r.t, err)
 	r.cut = cut
 	running, stop := context.WithCancel(context.Background())

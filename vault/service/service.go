@@ -95,18 +95,18 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 	m := &monitor{core: c, alerts: a}
 	p := &placement{core: c}
 	g := &gatherer{core: c, monitor: m, placement: p}
-	d := &discovery{core: c, alerts: a}
+	judge := newAssessor(c, g)
+	d := &discovery{core: c, alerts: a, woken: newBell(), changed: judge.touch}
 	w := &workshop{core: c, alerts: a, monitor: m, placement: p, gatherer: g, discovery: d}
-	w.engine = job.New(job.Options{Store: faulty(&jobStore{c}, o.Fault), Definitions: w.definitions(), Log: o.Log, Now: o.Now,
+	w.engine = job.New(job.Options{Store: faulty(&jobStore{c, judge.touchItem}, o.Fault), Definitions: w.definitions(), Log: o.Log, Now: o.Now,
 		Limits: w.limits, Max: maxJobs, Queue: maxJobs})
 	s := &Service{core: c,
 		sites: &sites{c, d}, nodes: &nodes{c}, policies: &policies{c}, admission: &admission{c, a},
 		items: &items{w}, recoveries: &recoveries{w},
 		jobs: &jobs{w}, oversight: &oversight{c},
-		monitor: m, discovery: d,
+		monitor: m, discovery: d, assessor: judge,
 	}
 	s.keeper = &keeper{w}
-	s.assessor = &assessor{c, g}
 	return s, nil
 }
 
@@ -125,6 +125,15 @@ func (s *Service) Run(ctx context.Context) error {
 	running.Wait()
 	s.recoveries.engine.Close()
 	return nil
+}
+
+// Noted is told of a node that came, or about which something of note was heard
+// (fleet.Options.Noted): what depends on it is looked at now. It does not block.
+func (s *Service) Noted(n vault.Node) {
+	if n.Role == pki.ConfigurationServer {
+		s.discovery.woken.ring()
+	}
+	s.assessor.touch(n.Site)
 }
 
 // trouble logs what a background part could not do; it tries again.
