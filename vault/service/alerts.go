@@ -16,6 +16,8 @@ import (
 const (
 	fromInventory = "inventory"
 	fromMonitor   = "monitor"
+	fromAgent     = "agent"
+	fromTarget    = "master target"
 	fromFence     = "fence"
 	fromNodes     = "nodes"
 	fromJobs      = "jobs"

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/recovery"
 	"github.com/homeward-dr/homeward/vault"
 	"github.com/homeward-dr/homeward/vault/job"
 	"github.com/homeward-dr/homeward/vault/lifecycle"
@@ -147,7 +148,7 @@ func (s *jobStore) took(ctx context.Context, j vault.Job, unended []vault.Job, a
 	if j.Item == "" {
 		return nil
 	}
-	t, known, err := transitionOf(j)
+	asked, t, known, err := transitionOf(j)
 	if err != nil {
 		return err
 	}
@@ -159,8 +160,8 @@ func (s *jobStore) took(ctx context.Context, j vault.Job, unended []vault.Job, a
 		if test := pick(t.Test, at); test != "" {
 			it.Test.State = test
 		}
-		if at == begun && t.Begun == vault.Disabling {
-			it.State = vault.Disabling
+		if t.Begun == vault.Disabling {
+			disabling(it, at, asked.Facts.State)
 		}
 		return nil
 	})
@@ -170,17 +171,31 @@ func (s *jobStore) took(ctx context.Context, j vault.Job, unended []vault.Job, a
 	return err
 }
 
+// disabling is the state that only a job knows. One that failed before it changed
+// anything leaves the item what it was: it may have to be failed over.
+func disabling(it *vault.Item, at phase, was vault.State) {
+	switch {
+	case at == begun:
+		it.State = vault.Disabling
+	case at != failed || it.State != vault.Disabling || it.Record == nil || it.Record.State == recovery.Unprotected:
+	case was == vault.Migrated:
+		it.State = was
+	default:
+		it.State = stateOf(it.Record.State)
+	}
+}
+
 // transitionOf is what a job does to its item; false: nothing that the lifecycle knows.
-func transitionOf(j vault.Job) (lifecycle.Transition, bool, error) {
+func transitionOf(j vault.Job) (assignment, lifecycle.Transition, bool, error) {
 	if j.Action == "" {
-		return lifecycle.Transition{}, false, nil
+		return assignment{}, lifecycle.Transition{}, false, nil
 	}
 	asked, err := assignmentOf(j)
 	if err != nil {
-		return lifecycle.Transition{}, false, err
+		return asked, lifecycle.Transition{}, false, err
 	}
 	t, refusal := lifecycle.Decide(asked.Facts, j.Action)
-	return t, refusal == nil, nil
+	return asked, t, refusal == nil, nil
 }
 
 // Load implements job.Store.

@@ -16,10 +16,28 @@ import (
 // is due is found in the store, also after a restart.
 type keeper struct {
 	*workshop
+	resumed bool // jobs that were cut short were taken up
+}
+
+// resume takes up the jobs that were cut short. Those of a restored vault wait until it
+// is reconciled: what they would do next was meant for the day of the backup.
+func (k *keeper) resume(ctx context.Context) error {
+	why, err := k.readOnly(ctx)
+	if err != nil || why != "" || k.resumed {
+		return err
+	}
+	if err := k.engine.Resume(ctx); err != nil {
+		return err
+	}
+	k.resumed = true
+	return nil
 }
 
 func (k *keeper) run(ctx context.Context) {
 	every(ctx, k.rhythm.Expiry, k.trouble("look after items"), func(ctx context.Context) error {
+		if err := k.resume(ctx); err != nil || !k.resumed {
+			return err
+		}
 		why, err := k.readOnly(ctx)
 		if err != nil || why != "" {
 			return err
@@ -43,8 +61,24 @@ func (k *keeper) run(ctx context.Context) {
 }
 
 func (k *keeper) tend(ctx context.Context, it vault.Item) error {
-	if it.Test.State == vault.TestOpen && !it.Test.Expires.IsZero() && k.now().After(it.Test.Expires) {
+	left := it.Test.State == vault.TestOpen || it.Test.State == vault.TestClosing // by a clean-up that failed
+	if left && !it.Test.Expires.IsZero() && k.now().After(it.Test.Expires) {
 		return k.expire(ctx, it)
+	}
+	return k.look(ctx, it.ID)
+}
+
+// look owns an item while it is looked at, unless somebody has something to do with it:
+// then it leaves at once.
+func (k *keeper) look(ctx context.Context, id homeward.ItemID) error {
+	ctx, release, free := k.owners.tryClaim(ctx, id)
+	if !free {
+		return nil
+	}
+	defer release()
+	it, err := k.store.Items.Get(ctx, string(id)) // as it is now
+	if err != nil || it.Job != "" || it.Record == nil {
+		return err
 	}
 	if err := k.adopt(ctx, it); err != nil {
 		return err
@@ -100,25 +134,23 @@ func (k *keeper) instead(ctx context.Context, n vault.Node) ([]vault.Alert, erro
 // expire has a test failover cleaned up that stood as long as it may. The vault asks
 // in its own name.
 func (k *keeper) expire(ctx context.Context, it vault.Item) error {
+	overdue := k.now().Sub(it.Test.Expires)
+	key := fmt.Sprintf("expire/%s/%d/%d", it.ID, it.Test.Expires.UnixNano(), overdue/expireAgain)
+	if _, err := k.store.JobByKey(ctx, key); homeward.KindOf(err) != homeward.NotFound {
+		return err // it was asked for, and failed
+	}
 	k.log.Info("a test failover has run out", "item", it.ID, "expired", it.Test.Expires)
 	own := vault.WithCaller(ctx, vault.Caller{Name: "vault", Access: vault.Operator})
-	_, err := (&recoveries{k.workshop}).Act(own, vault.ActionRequest{Item: it.ID, Action: vault.CleanUpTest,
-		Key: fmt.Sprintf("expire/%s/%d", it.ID, it.Test.Expires.UnixNano())})
+	_, err := (&recoveries{k.workshop}).Act(own, vault.ActionRequest{Item: it.ID, Action: vault.CleanUpTest, Key: key})
 	return err
 }
+
+// expireAgain is how soon a clean-up that failed is tried again.
+const expireAgain = 10 * time.Minute
 
 // fence powers off a copy that was powered on while the machine runs at the other
 // site, and raises an alarm that stays until the copy is found off (R46).
 func (k *keeper) fence(ctx context.Context, stored vault.Item) error {
-	release, free := k.owners.tryClaim(stored.ID)
-	if !free {
-		return nil
-	}
-	defer release()
-	stored, err := k.store.Items.Get(ctx, string(stored.ID)) // as it is now
-	if err != nil || stored.Job != "" || stored.Record == nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	it, err := k.load(ctx, stored)
@@ -134,13 +166,16 @@ func (k *keeper) fence(ctx context.Context, stored vault.Item) error {
 		return k.alerts.settle(ctx, fromFence, subject)
 	}
 	alarm := vault.Alert{Code: "copy-powered-on", Severity: vault.SeverityCritical,
-		Text:   fmt.Sprintf("machine %s at site %s was powered on, while the machine runs at %s; it is powered off again (R46)", m.Ref.Native, otherSite(stored), stored.ActiveSite),
+		Text:   fmt.Sprintf("machine %s at site %s was powered on, while the machine runs at %s; the vault powers it off again (R46)", m.Ref.Native, otherSite(stored), stored.ActiveSite),
 		Remedy: "find out who started it; what it wrote is compared at the next resync or reprotect"}
+	if it.State == recovery.FailedOver { // its failover may yet be cancelled: the site returned with it running
+		alarm.Text = fmt.Sprintf("the machine runs twice: as %s at site %s, and failed over at %s; neither is powered off by itself while the failover can be cancelled (R46)",
+			m.Ref.Native, otherSite(stored), stored.ActiveSite)
+		alarm.Remedy = "keep users off the one that is not wanted, now; then cancel the failover, or commit it and reprotect: that powers the old one off"
+		return k.alerts.settle(ctx, fromFence, subject, alarm)
+	}
 	if err := k.alerts.settle(ctx, fromFence, subject, alarm); err != nil {
 		return err
-	}
-	if it.State == recovery.FailedOver { // its failover may yet be cancelled: the site returned with it running
-		return nil
 	}
 	_, _, err = it.FenceIntruder(ctx)
 	return err

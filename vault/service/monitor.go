@@ -47,7 +47,12 @@ func (m *monitor) run(ctx context.Context) {
 		group, ctx := errgroup.WithContext(ctx)
 		group.SetLimit(monitorAtOnce)
 		for _, it := range items {
-			group.Go(func() error { return m.look(ctx, it) })
+			group.Go(func() error {
+				if err := m.look(ctx, it); err != nil && ctx.Err() == nil { // the others are watched all the same
+					m.log.Warn("an item could not be watched; it is tried again", "item", it.ID, "error", err)
+				}
+				return nil
+			})
 			select {
 			case <-pace.C:
 			case <-ctx.Done():
@@ -85,9 +90,14 @@ func (m *monitor) forget(items []vault.Item) {
 	}
 }
 
-// replicates reports whether points ought to come.
+// replicates reports whether points ought to come; while an item is being disabled, until
+// that has begun.
 func replicates(it vault.Item) bool {
-	return it.State == vault.Protected || it.State == vault.Synchronizing
+	s := it.State
+	if s == vault.Disabling && it.Record != nil {
+		s = stateOf(it.Record.State)
+	}
+	return s == vault.Protected || s == vault.Synchronizing
 }
 
 func (m *monitor) look(ctx context.Context, it vault.Item) error {
@@ -105,7 +115,42 @@ func (m *monitor) look(ctx context.Context, it vault.Item) error {
 	if err != nil {
 		return err
 	}
-	return m.alerts.settle(ctx, fromMonitor, "item "+string(it.ID), heard.alerts(it, r, threshold.RPOThreshold, m.now())...)
+	return m.settle(ctx, it, heard, r, threshold.RPOThreshold)
+}
+
+// settle raises and clears what follows from what was heard. Who could not be asked is
+// not well for that: the alerts that follow from what it said stay as they were.
+func (m *monitor) settle(ctx context.Context, it vault.Item, h heard, r vault.Replication, threshold time.Duration) error {
+	subject := "item " + string(it.ID)
+	if !r.Newest.IsZero() || it.State != vault.Protected || threshold <= 0 {
+		if err := m.alerts.settle(ctx, fromMonitor, subject, late(it, r, threshold, m.now())...); err != nil {
+			return err
+		}
+	}
+	if answered(h.agent) {
+		if err := m.alerts.settle(ctx, fromAgent, subject, alarms(h.capture.Alarms)...); err != nil {
+			return err
+		}
+	}
+	if !answered(h.target) {
+		return nil
+	}
+	said := alarms(h.replica.Alarms)
+	if h.replica.Fault != "" {
+		said = append(said, vault.Alert{Code: "replica-fault", Severity: vault.SeverityCritical, Text: h.replica.Fault, Remedy: h.replica.Remedy})
+	}
+	return m.alerts.settle(ctx, fromTarget, subject, said...)
+}
+
+// answered reports whether a node said something, be it that it knows nothing of the
+// item.
+func answered(err error) bool { return err == nil || homeward.KindOf(err) == homeward.NotFound }
+
+func alarms(all []homeward.Alarm) (alerts []vault.Alert) {
+	for _, a := range all {
+		alerts = append(alerts, vault.Alert{Code: a.Code, Severity: vault.SeverityWarning, Text: a.Text, Remedy: a.Remedy})
+	}
+	return alerts
 }
 
 // heard is what the nodes of an item say; an error where one could not be asked.
@@ -178,23 +223,19 @@ func (h heard) replication(was vault.Replication, replicates bool, now time.Time
 	return r
 }
 
-// alerts are those that follow. An item that can nowhere be asked about is alarmed
-// by what is known of it last: the age of its newest point only grows.
-func (h heard) alerts(it vault.Item, r vault.Replication, threshold time.Duration, now time.Time) (all []vault.Alert) {
-	if it.State == vault.Protected && threshold > 0 && !r.Newest.IsZero() && !r.Paused && now.Sub(r.Newest) > threshold {
-		all = append(all, vault.Alert{Code: "rpo-exceeded", Severity: vault.SeverityCritical,
-			Text:   fmt.Sprintf("the newest recovery point is from %s, older than the policy's %v", r.Newest.UTC().Format(time.RFC3339), threshold),
-			Remedy: "see why with 'homeward item show " + string(it.ID) + "': a node away, a link too slow, or a fault"})
+// late tells of an item whose newest point is too old. One that can nowhere be asked
+// about is alarmed by what is known of it last: the age of its newest point only grows.
+func late(it vault.Item, r vault.Replication, threshold time.Duration, now time.Time) []vault.Alert {
+	if it.State != vault.Protected || threshold <= 0 || r.Newest.IsZero() || now.Sub(r.Newest) <= threshold {
+		return nil
 	}
-	if h.target == nil && h.replica.Fault != "" {
-		all = append(all, vault.Alert{Code: "replica-fault", Severity: vault.SeverityCritical, Text: h.replica.Fault, Remedy: h.replica.Remedy})
+	a := vault.Alert{Code: "rpo-exceeded", Severity: vault.SeverityCritical,
+		Text:   fmt.Sprintf("the newest recovery point is from %s, older than the policy's %v", r.Newest.UTC().Format(time.RFC3339), threshold),
+		Remedy: "see why with 'homeward item show " + string(it.ID) + "': a node away, a link too slow, or a fault"}
+	if it.Replication.Paused {
+		a.Severity, a.Remedy = vault.SeverityWarning, "its replication is paused: resume it"
 	}
-	for _, alarms := range [][]homeward.Alarm{h.capture.Alarms, h.replica.Alarms} {
-		for _, a := range alarms {
-			all = append(all, vault.Alert{Code: a.Code, Severity: vault.SeverityWarning, Text: a.Text, Remedy: a.Remedy})
-		}
-	}
-	return all
+	return []vault.Alert{a}
 }
 
 func (m *monitor) last(id homeward.ItemID) (seen, bool) {

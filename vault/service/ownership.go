@@ -83,16 +83,18 @@ func (o *ownership) release(id homeward.ItemID, w *owned) {
 	o.leave(id, w)
 }
 
-// tryClaim claims an item that nobody owns or waits for.
-func (o *ownership) tryClaim(id homeward.ItemID) (release func(), ok bool) {
+// tryClaim is claimPatiently of an item that nobody owns or waits for: who has
+// something to do with it ends the context that it answers.
+func (o *ownership) tryClaim(ctx context.Context, id homeward.ItemID) (owner context.Context, release func(), ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.items[id] != nil {
-		return nil, false
+		return ctx, nil, false
 	}
 	w := o.enter(id)
-	w.busy = true
-	return func() { o.release(id, w) }, true
+	owner, cancel := context.WithCancel(ctx)
+	w.busy, w.interrupt = true, cancel
+	return owner, func() { cancel(); o.release(id, w) }, true
 }
 
 func (o *ownership) enter(id homeward.ItemID) *owned {

@@ -22,7 +22,7 @@ func TestOwnership_Exclusive(t *testing.T) {
 				_, release, err = o.claimPatiently(t.Context(), "web")
 			default:
 				var free bool
-				if release, free = o.tryClaim("web"); !free {
+				if _, release, free = o.tryClaim(t.Context(), "web"); !free {
 					return
 				}
 			}
@@ -68,7 +68,7 @@ func TestOwnership_Interrupt(t *testing.T) {
 		done <- "patient"
 		release()
 	}()
-	if _, free := o.tryClaim("web"); free {
+	if _, _, free := o.tryClaim(t.Context(), "web"); free {
 		t.Fatal("it was free")
 	}
 	release()

@@ -35,6 +35,7 @@ type rig struct {
 	tempo     Rhythm
 	ending    func()
 	ended     chan struct{}
+	absent    sync.Map // names of master targets that cannot be asked
 }
 
 // clock is the vault's, which a test may set forward.
@@ -134,7 +135,19 @@ func (r roles) Agent(name string) homeward.Agent { return r.side(name).Agent }
 
 func (r roles) ProcessServer(name string) homeward.ProcessServer { return r.side(name).Process }
 
-func (r roles) MasterTarget(name string) homeward.MasterTarget { return r.side(name).Target }
+func (r roles) MasterTarget(name string) homeward.MasterTarget {
+	if _, away := r.absent.Load(name); away {
+		return awayTarget{}
+	}
+	return r.side(name).Target
+}
+
+// awayTarget cannot be reached.
+type awayTarget struct{ homeward.MasterTarget }
+
+func (awayTarget) Report(context.Context, homeward.ItemRequest) (homeward.ReplicaReport, error) {
+	return homeward.ReplicaReport{}, homeward.Errorf("ask master target", homeward.Unavailable, "master target", "start it", "it is away")
+}
 
 func (r roles) Site(name string) (homeward.Site, error) {
 	if s := r.sites[name]; s != nil {

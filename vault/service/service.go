@@ -106,14 +106,14 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 		jobs: &jobs{w}, oversight: &oversight{c},
 		monitor: m, discovery: d, assessor: judge,
 	}
-	s.keeper = &keeper{w}
+	s.keeper = &keeper{workshop: w}
 	return s, nil
 }
 
 // Run takes up the jobs that were cut short, and watches nodes, sites and items until
 // ctx ends; then it waits for all that.
 func (s *Service) Run(ctx context.Context) error {
-	if err := s.recoveries.engine.Resume(ctx); err != nil && ctx.Err() == nil {
+	if err := s.keeper.resume(ctx); err != nil && ctx.Err() == nil {
 		s.recoveries.engine.Close()
 		return err
 	}
