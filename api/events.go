@@ -122,11 +122,31 @@ func (s *Server) stream(ctx context.Context, w http.ResponseWriter, req vault.Wa
 			}
 			text, last = frame(t), t.err != nil
 		case <-beat.C:
+			if err := stillAdmitted(ctx); err != nil {
+				text, last = frameProblem(err), true
+			}
 		}
 		if !send(text) || last {
 			return
 		}
 	}
+}
+
+type admittedKey struct{}
+
+// stillAdmitted is why whoever opened a stream may not have it any more: the token
+// was deleted, or has expired. That it cannot be found out now ends nothing.
+func stillAdmitted(ctx context.Context) error {
+	again, ok := ctx.Value(admittedKey{}).(func() error)
+	if !ok {
+		return nil
+	}
+	err := again()
+	switch homeward.KindOf(err) {
+	case homeward.Unauthentic, homeward.Forbidden:
+		return err
+	}
+	return nil
 }
 
 // watch puts what the vault tells into queue, and closes it at the end.

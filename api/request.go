@@ -98,6 +98,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		wire.WriteProblem(out, err)
 		return
 	}
+	if r.URL.Path == eventsPath {
+		asked := r
+		ctx = context.WithValue(ctx, admittedKey{}, func() error { _, err := s.admit(asked); return err })
+	}
 	r = r.WithContext(vault.WithCaller(ctx, caller))
 	// Huma refuses what is longer than maxBody; this is for what it does not read.
 	body := &arriving{r.Body, http.NewResponseController(out)}

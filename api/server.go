@@ -50,7 +50,21 @@ type Server struct {
 	streams  places
 	closing  chan struct{}
 	once     sync.Once
+
+	asking   sync.Mutex // who asks whether the vault can serve; guards the two below
+	answered time.Time
+	standing ready
 }
+
+// ready is what was found out about whether the vault can serve.
+type ready struct {
+	readOnly bool
+	err      error
+}
+
+// readyFor is how long an answer about readiness holds: anybody may ask, and finding
+// out goes through the store.
+const readyFor = time.Second
 
 // NewServer registers all operations; it does not listen.
 func NewServer(o ServerOptions) (*Server, error) {
@@ -157,7 +171,23 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 
 // readiness says that the vault can serve.
 func (s *Server) readiness(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(vault.WithCaller(r.Context(), itself), 5*time.Second)
+	now := s.isReady(r.Context())
+	if err := now.err; err != nil {
+		wire.WriteProblem(w, homeward.Errorf("check readiness", homeward.Unavailable, "vault", "look at the log of the vault", "it cannot serve now (%s)", homeward.KindOf(err)))
+		return
+	}
+	wire.WriteDocument(w, http.StatusOK, map[string]any{"status": "ok", "read_only": now.readOnly})
+}
+
+// isReady asks once for all who want to know at the same time; whether one of them
+// goes away is nothing to the others.
+func (s *Server) isReady(ctx context.Context) ready {
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	if time.Since(s.answered) < readyFor {
+		return s.standing
+	}
+	ctx, cancel := context.WithTimeout(vault.WithCaller(context.WithoutCancel(ctx), itself), 5*time.Second)
 	defer cancel()
 	status, err := s.vault.Status(ctx)
 	if err == nil && s.ready != nil {
@@ -165,10 +195,9 @@ func (s *Server) readiness(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		s.log.Warn("not ready", "err", err)
-		wire.WriteProblem(w, homeward.Errorf("check readiness", homeward.Unavailable, "vault", "look at the log of the vault", "it cannot serve now (%s)", homeward.KindOf(err)))
-		return
 	}
-	wire.WriteDocument(w, http.StatusOK, map[string]any{"status": "ok", "read_only": status.ReadOnly})
+	s.answered, s.standing = time.Now(), ready{status.ReadOnly, err}
+	return s.standing
 }
 
 // itself asks for the server's own needs.

@@ -164,9 +164,10 @@ func TestServer_OpenPaths(t *testing.T) {
 		}
 	}
 	m.Restored("mt-home")
-	if _, body := f.raw("", "GET", "/readyz", ""); !strings.Contains(body, `"read_only":true`) {
-		t.Errorf("readiness %s", body)
-	}
+	eventually(t, "readiness to tell that it is read-only", func() bool {
+		_, body := f.raw("", "GET", "/readyz", "")
+		return strings.Contains(body, `"read_only":true`)
+	})
 }
 
 func TestServer_NotReady(t *testing.T) {

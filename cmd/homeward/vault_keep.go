@@ -197,5 +197,5 @@ func (c *command) restoreVault(ctx context.Context, f vaultFlags) (err error) {
 	if err := store.Restore(ctx, store.Config{URL: f.store, Log: c.logger()}, file); err != nil {
 		return err
 	}
-	return c.print(map[string]string{"restored": f.from}, "restored %s; start the vault with the authority it had and the key that this is sealed with, then see 'homeward status' and run 'homeward reconcile' when all nodes have reported", f.from)
+	return c.print(map[string]string{"restored": f.from}, "restored %s; start the vault with the authority it had and the key that this is sealed with, revoke again which nodes and tokens were revoked since the backup, then see 'homeward status' and run 'homeward reconcile' when all nodes have reported", f.from)
 }
