@@ -13,7 +13,8 @@ type FailOverRequest struct {
 	Point homeward.Position `json:"point,omitzero"` // zero: the newest
 	// Shutdown asks for the source to be shut down first.
 	Shutdown bool `json:"shutdown,omitempty"`
-	// Within bounds what is asked of the source; 0: 60 s.
+	// Within bounds what is asked of the source; 0: 60 s. The shutdown has half of it: a
+	// site that does not answer must not keep the agent beside it from shipping.
 	Within time.Duration `json:"within,omitempty"`
 }
 
@@ -66,7 +67,11 @@ func (it *Item) part(ctx context.Context, req FailOverRequest) error {
 		return err == nil
 	}
 	if req.Shutdown {
-		p.Off = try("shut down source", func(func(homeward.Progress)) error { return it.shutdown(bound, it.Running) })
+		p.Off = try("shut down source", func(func(homeward.Progress)) error {
+			half, cancel := context.WithTimeout(bound, req.Within/2)
+			defer cancel()
+			return it.shutdown(half, it.Running)
+		})
 	}
 	try("ship last writes", func(tell func(homeward.Progress)) error {
 		// Asked once: who waits here waits for the machine to run again.

@@ -65,6 +65,25 @@ func (deafSite) PowerOff(context.Context, string, homeward.Ref, homeward.Stop) (
 	return homeward.Operation{}, away("power off")
 }
 
+// muteSite never answers who wants a machine shut down.
+type muteSite struct{ homeward.Site }
+
+func (muteSite) PowerOff(ctx context.Context, _ string, _ homeward.Ref, _ homeward.Stop) (homeward.Operation, error) {
+	<-ctx.Done()
+	return homeward.Operation{}, ctx.Err()
+}
+
+// A source whose site does not answer, and whose agent does, ships its last writes.
+func TestFailOverWith_SiteMute(t *testing.T) {
+	_, it, ctx := protected(t)
+	it.Running.Site = muteSite{it.Running.Site}
+	got, err := it.FailOverWith(ctx, recovery.FailOverRequest{Shutdown: true, Within: 4 * time.Second})
+	must(t, err)
+	if got.Off || got.Shipped.Sequence == 0 || it.Point.Position.Sequence < got.Shipped.Sequence || len(got.Why) != 1 {
+		t.Fatalf("%+v, it runs from %v", got, it.Point.Position)
+	}
+}
+
 // The failover goes on without a source that cannot be asked, and says so.
 func TestFailOverWith_SourceAway(t *testing.T) {
 	w, it, ctx := protected(t)
