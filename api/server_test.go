@@ -216,11 +216,11 @@ func (o *odd) PutSite(ctx context.Context, req vault.SiteRequest) (vault.Site, e
 func TestServer_Panics(t *testing.T) {
 	f := serve(t, &odd{})
 	resp, body := f.raw(vault.Reader, "GET", "/v1/status", "")
-	if p := problemIn(t, resp, body); p.Kind != "internal" || strings.Contains(body, "42") || !strings.Contains(p.Remedy, p.Request) {
+	if p := problemIn(t, resp, body); p.Kind != "internal" || strings.Contains(body, "is 42") || !strings.Contains(p.Remedy, p.Request) {
 		t.Errorf("%s", body)
 	}
 	for _, err := range f.client(vault.Reader).Watch(t.Context(), vault.WatchRequest{}) {
-		if homeward.KindOf(err) != homeward.Internal || strings.Contains(err.Error(), "43") {
+		if homeward.KindOf(err) != homeward.Internal || strings.Contains(err.Error(), "is 43") {
 			t.Errorf("%v", err)
 		}
 	}
