@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -28,8 +29,9 @@ func (a *Admission) Admit(peer pki.Peer, cert *x509.Certificate) error {
 }
 
 // Admit lets enrolled nodes in that are not revoked, under the role they enrolled
-// with. The certificate has been verified.
-func (f *Fleet) Admit(peer pki.Peer, _ *x509.Certificate) error {
+// with, and with a certificate that no other has taken the place of. The certificate
+// has been verified.
+func (f *Fleet) Admit(peer pki.Peer, cert *x509.Certificate) error {
 	refuse := func(remedy, format string, args ...any) error {
 		return homeward.Errorf("admit node", homeward.Forbidden, peer.String(), remedy, format, args...)
 	}
@@ -50,15 +52,27 @@ func (f *Fleet) Admit(peer pki.Peer, _ *x509.Certificate) error {
 		if err != nil {
 			return err
 		}
-		return f.Admit(peer, nil)
+		return f.Admit(peer, cert)
 	}
 	switch {
 	case n.Role != peer.Role:
 		return refuse("enrol it under a name of its own", "a %s has this name", n.Role)
 	case n.State == vault.NodeRevoked:
 		return refuse("enrol it again if it is to be trusted again", "it was revoked")
+	case cert != nil && isStrange(n, pki.Describe(cert)):
+		return refuse("start the node with its newest identity; if there is none, enrol it again", "its certificate is of an earlier enrolment")
 	}
 	return nil
+}
+
+// isStrange tells of a certificate that the vault does not know and that is older than
+// the newest it knows. One that is newer was issued after the backup that the vault
+// was restored from. Certificates of an earlier enrolment are on the list of those
+// revoked, if the authority was not put back from a copy since.
+func isStrange(n vault.Node, shown pki.Issued) bool {
+	newest := len(n.Certificates) - 1
+	return newest >= 0 && shown.From.Before(n.Certificates[newest].From) &&
+		!slices.ContainsFunc(n.Certificates, func(c pki.Issued) bool { return c.Serial == shown.Serial })
 }
 
 // Revoke ends a node's part in the installation: its row says so first, then its

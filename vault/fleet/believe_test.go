@@ -1,8 +1,12 @@
 package fleet
 
 import (
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -91,5 +95,46 @@ func TestHeartbeat_IsBounded(t *testing.T) {
 	}
 	if count += len(s.alerts()); count > maxCodes+1 {
 		t.Errorf("%d alerts were raised", count)
+	}
+}
+
+// A node that was enrolled anew is not also the one it was before, whatever the
+// revocation list remembers.
+func TestAdmit_EarlierEnrolment(t *testing.T) {
+	s := newStand(t)
+	peer := pki.Peer{Role: pki.Agent, Name: "a1"}
+	certificate := func(from time.Time) *x509.Certificate {
+		dir := filepath.Join(t.TempDir(), "id")
+		if err := s.authority.Issue(pki.Request{Peer: peer, From: from}, dir); err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(filepath.Join(dir, "cert.pem"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := pem.Decode(data)
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cert
+	}
+	now := s.now()
+	before, known, after := certificate(now.Add(-time.Hour)), certificate(now), certificate(now.Add(time.Hour))
+	s.enrol("a1", pki.Agent, "home")
+	if _, err := s.store.Nodes.Change(t.Context(), "a1", func(n *vault.Node) error {
+		n.Certificates = []pki.Issued{pki.Describe(known)}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.fleet.Learn(t.Context(), "a1"); err != nil {
+		t.Fatal(err)
+	}
+	wantKind(t, s.fleet.Admit(peer, before), homeward.Forbidden)
+	for _, cert := range []*x509.Certificate{known, after} { // the later one: this vault was restored
+		if err := s.fleet.Admit(peer, cert); err != nil {
+			t.Error(err)
+		}
 	}
 }
