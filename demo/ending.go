@@ -31,6 +31,7 @@ func (s *story) leftovers() string {
 // howToLook says how to look at what is left running.
 func (s *story) howToLook() {
 	s.say("\nEverything is still running in %s; press Ctrl-C to end it. In another terminal:\n", s.Dir)
+	s.say("  export PATH=%s:$PATH", filepath.Dir(s.o.Executable))
 	for _, e := range s.Operator.Env {
 		s.say("  export %s", e)
 	}
