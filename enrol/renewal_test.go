@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -90,4 +92,41 @@ func TestValidateAddresses_HostsOnly(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// poor is a listener that cannot accept at first, for too many files are open.
+type poor struct {
+	net.Listener
+	left int
+}
+
+func (p *poor) Accept() (net.Conn, error) {
+	if p.left--; p.left >= 0 {
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return p.Listener.Accept()
+}
+
+// Too many open files are no reason to end: that passes.
+func TestSplit_OutlivesExhaustion(t *testing.T) {
+	in := newInstallation(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	enrolment, rest := Split(&poor{ln, 3})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- in.server.Serve(ctx, enrolment) }()
+	r := in.request(in.token(vault.EnrolmentRequest{Role: pki.Agent, Site: "home"}), agent1)
+	r.Vaults = []string{ln.Addr().String()}
+	if err := Enrol(in.within(), r); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	_ = rest.Close()
+	_ = enrolment.Close()
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -16,6 +17,7 @@ const (
 	sniffTimeout = 10 * time.Second
 	maxSniffing  = 256 // connections whose first bytes are waited for at a time
 	maxHello     = 64 << 10
+	acceptPause  = 100 * time.Millisecond // when there are too many connections
 )
 
 // Split shares one port between enrolment and everything else (the role protocol):
@@ -47,6 +49,14 @@ type splitter struct {
 func (s *splitter) accept(enrolment, rest *branch) {
 	for {
 		conn, err := s.ln.Accept()
+		if exhausted(err) { // whoever opens many connections must not end the vault
+			select {
+			case <-s.ctx.Done():
+				return
+			case <-time.After(acceptPause):
+			}
+			continue
+		}
 		if err != nil {
 			s.cancel(err)
 			return
@@ -71,6 +81,17 @@ func (s *splitter) accept(enrolment, rest *branch) {
 			to.deliver(replay)
 		})
 	}
+}
+
+// exhausted reports that a connection could not be accepted for want of something that
+// comes back.
+func exhausted(err error) bool {
+	for _, want := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, want) {
+			return true
+		}
+	}
+	return false
 }
 
 // branch is one of the two listeners.
