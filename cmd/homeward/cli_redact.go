@@ -26,6 +26,7 @@ var secretTexts = []struct {
 	{regexp.MustCompile(`(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}`), "$1 " + redacted},
 	{regexp.MustCompile(`(?i)([a-z0-9_-]*(?:password|passwd|passphrase|secret|token|api[_-]?key|pwd)["']?\s*[=:]\s*)("[^"]*"|'[^']*'|[^\s,;&"']+)`), "${1}" + redacted},
 	{regexp.MustCompile(`://[^/\s:@]+:[^/\s@]+@`), "://" + redacted + "@"},
+	{regexp.MustCompile(`\bhw1?\.[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{40,}(\.[A-Za-z0-9_-]+)?`), redacted}, // Homeward's own tokens
 	{regexp.MustCompile(`(?i)(--?(?:password|passwd|passphrase|secret|token)\s+)\S+`), "${1}" + redacted},
 }
 

@@ -358,14 +358,17 @@ func untar(t *testing.T, path string) map[string]string {
 func TestRedactor(t *testing.T) {
 	c := redactor{literal: "literal"}
 	for in, want := range map[string]string{
-		"a literal thing":               "a [redacted] thing",
-		"db_password: x y":              "db_password: [redacted] y",
-		`{"token":"abc"}`:               `{"token":[redacted]}`,
-		"https://u:p@host/x":            "https://[redacted]@host/x",
-		"Authorization: Basic dXNlcjpw": "Authorization: Basic [redacted]",
-		"run --password pw now":         "run --password [redacted] now",
-		"the policy keeps 24 h":         "the policy keeps 24 h",
-		"api-key=1&x=2":                 "api-key=[redacted]&x=2",
+		"a literal thing":                              "a [redacted] thing",
+		"db_password: x y":                             "db_password: [redacted] y",
+		`{"token":"abc"}`:                              `{"token":[redacted]}`,
+		"https://u:p@host/x":                           "https://[redacted]@host/x",
+		"Authorization: Basic dXNlcjpw":                "Authorization: Basic [redacted]",
+		"run --password pw now":                        "run --password [redacted] now",
+		"the policy keeps 24 h":                        "the policy keeps 24 h",
+		"api-key=1&x=2":                                "api-key=[redacted]&x=2",
+		"site hw.ci." + strings.Repeat("0a", 32) + ".": "site [redacted].",
+		"hw1.0123456789abcdef." + strings.Repeat("a-", 21) + "b." + strings.Repeat("_z", 21) + "!": "[redacted]!",
+		"the host hw.example.org": "the host hw.example.org",
 	} {
 		if got := c.text(in); got != want {
 			t.Errorf("%q became %q, want %q", in, got, want)
