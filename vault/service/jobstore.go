@@ -81,13 +81,20 @@ func (s *jobStore) Reopen(ctx context.Context, j *vault.Job) error {
 	})
 }
 
-// newest refuses a job that another one of its item has followed.
+// newest refuses a job that another one of its item has followed; those that it began
+// itself do not count.
 func (s *jobStore) newest(ctx context.Context, j vault.Job) error {
-	page, err := s.store.Jobs.List(ctx, vault.Query{Item: string(j.Item), Limit: 1})
-	if err != nil || len(page.Entries) == 0 || page.Entries[0].ID == j.ID {
-		return err
+	var later []vault.Job
+	for l, err := range s.store.Jobs.All(ctx, vault.Query{Item: string(j.Item)}) { // newest first
+		if err != nil {
+			return err
+		}
+		if l.ID == j.ID {
+			break
+		}
+		later = append(later, l)
 	}
-	return homeward.Errorf("retry job", homeward.Conflict, "job "+j.ID, "ask for the action anew", "job %s (%s) has worked on the item since", page.Entries[0].ID, page.Entries[0].Title)
+	return job.Newest(j, later)
 }
 
 // Save implements job.Store.
@@ -118,6 +125,9 @@ func (s *jobStore) End(ctx context.Context, j *vault.Job) error {
 		if err != nil {
 			return err
 		}
+		if j.State == vault.JobCancelled && j.Started.IsZero() {
+			return s.undo(ctx, *j, unended)
+		}
 		then := failed
 		if j.State == vault.JobSucceeded {
 			then = succeeded
@@ -128,6 +138,49 @@ func (s *jobStore) End(ctx context.Context, j *vault.Job) error {
 		s.ended(j.Item)
 	}
 	return err
+}
+
+// undo takes back what the begin of a job made of its item, for the job was cancelled
+// before it did anything: an item that came into being with it goes with it.
+func (s *jobStore) undo(ctx context.Context, j vault.Job, unended []vault.Job) error {
+	if j.Item == "" {
+		return nil
+	}
+	asked, t, known, err := transitionOf(j)
+	if err != nil {
+		return err
+	}
+	if asked.New != nil {
+		return s.unmake(ctx, *asked.New)
+	}
+	_, err = s.store.Items.Change(ctx, string(j.Item), func(it *vault.Item) error {
+		it.Job = job.Holder(unended)
+		if known && t.Test.Begun != "" {
+			it.Test.State = asked.Facts.Test
+		}
+		if known && t.Begun == vault.Disabling {
+			it.State = asked.Facts.State
+		}
+		return nil
+	})
+	if homeward.KindOf(err) == homeward.NotFound {
+		return nil
+	}
+	return err
+}
+
+// unmake removes an item that nothing was done for, and lets its machine go.
+func (s *jobStore) unmake(ctx context.Context, it vault.Item) error {
+	_, err := s.store.Machines.Change(ctx, it.Machine, func(m *vault.Machine) error {
+		if m.Item == it.ID {
+			m.Item = ""
+		}
+		return nil
+	})
+	if err != nil && homeward.KindOf(err) != homeward.NotFound {
+		return err
+	}
+	return s.store.Items.Delete(ctx, string(it.ID))
 }
 
 // phase says which of a transition's phases an item enters.

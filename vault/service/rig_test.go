@@ -63,6 +63,7 @@ type site struct {
 	mu    sync.Mutex
 	names []string // of machines that were ever made
 	away  bool
+	made  map[string]homeward.Operation // disks, by key: sites remember those
 }
 
 func (s *site) answer() error {
@@ -78,6 +79,18 @@ func (s *site) leave(away bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.away = away
+}
+
+func (s *site) CreateDisk(ctx context.Context, key string, d homeward.Disk, datastore string) (op homeward.Operation, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	op, known := s.made[key]
+	if !known {
+		if op, err = s.Hypervisor.CreateDisk(ctx, key, d, datastore); err == nil {
+			s.made[key] = op
+		}
+	}
+	return op, err
 }
 
 func (s *site) Create(ctx context.Context, key string, m homeward.Machine, disks []homeward.Attachment) (homeward.Operation, error) {
@@ -203,7 +216,8 @@ func newRig(t *testing.T, o world.Options) (*rig, context.Context) {
 	must(t, w.AwaitAll(ctx))
 	r := &rig{t: t, w: w, url: "sqlite:" + filepath.Join(t.TempDir(), "vault.db"), clock: &clock{},
 		tempo: Rhythm{Inventory: 200 * time.Millisecond, Monitor: 100 * time.Millisecond, Readiness: 300 * time.Millisecond, Expiry: 100 * time.Millisecond}}
-	r.sites = map[string]*site{"home": {Hypervisor: w.Home.Hyper}, "away": {Hypervisor: w.Away.Hyper}}
+	r.sites = map[string]*site{"home": {Hypervisor: w.Home.Hyper, made: map[string]homeward.Operation{}},
+		"away": {Hypervisor: w.Away.Hyper, made: map[string]homeward.Operation{}}}
 	for _, it := range w.Items {
 		var own []homeward.Attachment
 		for i, d := range it.Machine.Disks {

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/homeward-dr/homeward"
@@ -48,7 +49,7 @@ func createTarget(ctx context.Context, w *work) error {
 			return err
 		}
 		d.ID = name
-		op, err := w.finish(ctx, site)(site.CreateDisk(ctx, "replica-"+string(name), d, end.Datastore))
+		op, err := w.finish(ctx, site)(site.CreateDisk(ctx, w.diskKey(name), d, end.Datastore))
 		if err != nil {
 			return err
 		}
@@ -58,6 +59,12 @@ func createTarget(ctx context.Context, w *work) error {
 		w.run.Child(vault.Task{Name: "create disk " + string(name), Title: "Create disk " + string(name), State: vault.TaskSucceeded})
 	}
 	return nil
+}
+
+// diskKey is that of a replica disk's creation: the same for every try. Sites remember
+// keys, so an item that was disabled and is enabled again has others.
+func (w *work) diskKey(name homeward.DiskID) string {
+	return fmt.Sprintf("replica-%s-%d", name, w.stored.Created.UnixNano())
 }
 
 // replicaName is the name of a replica's disk: one site keeps those of many items.
