@@ -135,7 +135,7 @@ func (a *actionFlags) addProbe(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&a.probe.TCP, "probe-tcp", "", "booted means: `host:port` accepts")
 	f.StringVar(&a.probe.HTTP, "probe-http", "", "booted means: this `URL` answers")
-	f.StringArrayVar(&a.probe.Command, "probe-command", nil, "booted means: this command succeeds at the site's configuration server; one `word` each time")
+	f.StringArrayVar(&a.probe.Command, "probe-command", nil, "booted means: this command succeeds at the site; one `word` each time; no site can do that yet")
 	f.DurationVar(&a.probe.Timeout, "probe-timeout", 0, "how long it may take; 0: 5m")
 }
 

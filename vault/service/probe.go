@@ -38,7 +38,7 @@ func checkProbe(p vault.Probe) error {
 	if len(p.Command) > 0 {
 		return homeward.Errorf("check probe", homeward.Unsupported, "probe.command", "use a TCP or HTTP probe, or none", "no site runs commands for the vault")
 	}
-	host := ""
+	var host string
 	if p.TCP != "" {
 		var port string
 		var err error
