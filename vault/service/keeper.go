@@ -96,7 +96,7 @@ func (k *keeper) suggest(ctx context.Context) error {
 			}
 			n := k.registry.Live(row)
 			var now []vault.Alert
-			if n.State == vault.NodeDisconnected {
+			if n.State == vault.NodeDisconnected || n.State == vault.NodeRevoked {
 				if now, err = k.instead(ctx, n); err != nil {
 					return err
 				}
@@ -115,7 +115,7 @@ func (k *keeper) instead(ctx context.Context, n vault.Node) ([]vault.Alert, erro
 		return nil, err
 	}
 	a := vault.Alert{Code: "items-without-" + string(n.Role), Severity: vault.SeverityCritical,
-		Text: fmt.Sprintf("%d items depend on %s %s, which is away", len(items), n.Role, n.Name)}
+		Text: fmt.Sprintf("%d items depend on %s %s, which is %s", len(items), n.Role, n.Name, n.State)}
 	if n.Role == pki.MasterTarget {
 		a.Remedy = "bring it back on its volumes: the replicas and recovery points that it holds are nowhere else, and cannot be moved; items that only will replicate to it can be: 'homeward item reassociate'"
 		return []vault.Alert{a}, nil
