@@ -79,6 +79,24 @@ func (it *Item) side(name string) *Side {
 	return it.Standby
 }
 
+// Bound reports whether the master target of the standby side takes what is written at
+// the running one, or may do so by a list that is not ended: then it cannot be another.
+func (r *Record) Bound() bool {
+	switch r.State {
+	case Synchronizing, Protected:
+		return true
+	}
+	switch r.List.Op {
+	case opProtect:
+		return r.List.Done[claimStep]
+	case opReprotect:
+		return r.List.Done[joinStep]
+	case opRelocate:
+		return r.List.Done[moveStep]
+	}
+	return false
+}
+
 func (it *Item) require(op string, states ...State) error {
 	for _, s := range states {
 		if it.State == s {

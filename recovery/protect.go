@@ -36,7 +36,7 @@ func (it *Item) Enable(ctx context.Context) error {
 	if _, err := it.begin(opProtect, homeward.Position{}); err != nil {
 		return err
 	}
-	err := it.once(ctx, "claim item", func(func(homeward.Progress)) error { return it.claim(ctx) })
+	err := it.once(ctx, claimStep, func(func(homeward.Progress)) error { return it.claim(ctx) })
 	if err != nil {
 		return err
 	}
@@ -73,6 +73,8 @@ func (it *Item) Enable(ctx context.Context) error {
 	}
 	return it.half()
 }
+
+const claimStep = "claim item"
 
 // claim sees that nobody has an item of this id, and begins above the generation
 // that roles remember of one that was disabled. Nothing is made yet.

@@ -75,7 +75,7 @@ func (it *Item) Reverse(ctx context.Context) (homeward.Estimate, error) {
 	if err == nil {
 		// The running side's agent holds the union durably before the old side may
 		// forget its part of it (I-0).
-		err = it.once(ctx, "join maps", func(func(homeward.Progress)) error {
+		err = it.once(ctx, joinStep, func(func(homeward.Progress)) error {
 			return it.mark(ctx, homeward.MarkRequest{Disks: it.List.Differ.known()})
 		})
 	}
@@ -90,6 +90,8 @@ func (it *Item) Reverse(ctx context.Context) (homeward.Estimate, error) {
 	}
 	return it.List.Predicted, err
 }
+
+const joinStep = "join maps"
 
 // beginReversal begins a list that ends with the standby side following.
 func (it *Item) beginReversal(op string) error {

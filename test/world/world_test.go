@@ -37,7 +37,7 @@ func TestProtectAndPoints(t *testing.T) {
 			t.Fatal(err)
 		}
 		found := false
-		for _, p := range list.Points {
+		for _, p := range list.Points[max(0, len(list.Points)-20):] { // where reading is slower than points come, all would never end
 			seen, err := w.CheckPoint(ctx, it.Standby, it.ID(), p)
 			if err != nil {
 				t.Fatal(err)

@@ -233,7 +233,7 @@ func (s *recoveries) atOnce(ctx context.Context, req vault.ActionRequest, t life
 		return vault.Job{}, err
 	}
 	j.Input = input
-	if err := s.setPaused(ctx, req.Item, req.Action == vault.Pause); err != nil {
+	if err := s.setPaused(ctx, req); err != nil {
 		return vault.Job{}, err
 	}
 	j.Ended = s.now().UTC()
@@ -242,22 +242,30 @@ func (s *recoveries) atOnce(ctx context.Context, req vault.ActionRequest, t life
 }
 
 // setPaused pauses or resumes an item's replication; a job that waits for its first
-// point is interrupted for it, and goes on.
-func (s *workshop) setPaused(ctx context.Context, id homeward.ItemID, paused bool) error {
-	release, err := s.owners.claim(ctx, id)
+// point is interrupted for it, and goes on. Who came before may have changed the item:
+// amid a failback, that began meanwhile, a pause would keep the last writes from it.
+func (s *workshop) setPaused(ctx context.Context, req vault.ActionRequest) error {
+	release, err := s.owners.claim(ctx, req.Item)
 	if err != nil {
 		return err
 	}
 	defer release()
-	stored, err := s.store.Items.Get(ctx, string(id))
+	stored, err := s.store.Items.Get(ctx, string(req.Item))
 	if err != nil {
 		return err
+	}
+	facts, err := s.standing(ctx, stored, heard{})
+	if err != nil {
+		return err
+	}
+	if _, refusal := lifecycle.Decide(facts, req.Action); refusal != nil {
+		return refused(req, facts, *refusal)
 	}
 	it, err := s.load(ctx, stored)
 	if err != nil {
 		return err
 	}
-	if paused {
+	if req.Action == vault.Pause {
 		return it.Pause(ctx)
 	}
 	return it.Unpause(ctx)

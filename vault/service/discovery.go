@@ -87,13 +87,13 @@ func (d *discovery) refresh(ctx context.Context, name string) (vault.Site, error
 	if err != nil {
 		return vault.Site{}, err
 	}
+	at := d.now().UTC() // what changes from here on may not be listed yet
 	asking, cancel := context.WithTimeout(ctx, inventoryTimeout)
 	defer cancel()
 	can, seen, err := d.ask(asking, name)
 	if err != nil {
 		return vault.Site{}, d.lost(ctx, name, err)
 	}
-	at := d.now().UTC()
 	if err := d.enter(ctx, name, seen, at); err != nil {
 		return vault.Site{}, err
 	}
@@ -189,10 +189,19 @@ func (d *discovery) lost(ctx context.Context, name string, why error) error {
 	return why
 }
 
+// known are a site's machines as they are stored. Those that were listed when it was read
+// last are not written each time: they were seen then.
 func (d *discovery) known(ctx context.Context, site string) (known []vault.Machine, err error) {
+	read, err := d.store.Sites.Get(ctx, site)
+	if err != nil {
+		return nil, err
+	}
 	for m, err := range d.store.Machines.All(ctx, vault.Query{Site: site}) {
 		if err != nil {
 			return nil, err
+		}
+		if m.Presence == vault.Present && read.Seen.After(m.Seen) {
+			m.Seen = read.Seen
 		}
 		known = append(known, m)
 	}
@@ -215,6 +224,14 @@ func (d *discovery) enter(ctx context.Context, site string, seen []homeward.Site
 	}
 	for _, m := range s.put {
 		if err := d.alert(ctx, m); err != nil {
+			return err
+		}
+	}
+	for from := range s.moved {
+		s.forgotten = append(s.forgotten, from)
+	}
+	for _, id := range s.forgotten { // nobody speaks of it any more
+		if err := d.alert(ctx, vault.Machine{ID: id}); err != nil {
 			return err
 		}
 	}

@@ -285,6 +285,9 @@ func (p *placement) checkReprotect(ctx context.Context, it vault.Item, d homewar
 	if err := p.check(ctx, "reprotect", w); err != nil {
 		return err
 	}
+	if err := bound("reprotect", it, w); err != nil {
+		return err
+	}
 	fields, err := p.options(ctx, it, w)
 	if err != nil {
 		return err

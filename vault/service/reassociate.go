@@ -104,8 +104,7 @@ func (s *workshop) movable(ctx context.Context, m move, site string) error {
 		if end.Site != site || *nodeOf(end, m.Role) != m.From {
 			return homeward.Errorf("reassociate", homeward.Invalid, "items", "leave it out", "item %s does not use %s", id, m.From)
 		}
-		// The copy lies at the site that stands by; a failed-over machine runs on it.
-		if m.Role == pki.MasterTarget && (replicates(it) == (otherSite(it) == site)) {
+		if m.Role == pki.MasterTarget && holds(it, site) {
 			held = append(held, string(id))
 		}
 	}
@@ -115,6 +114,16 @@ func (s *workshop) movable(ctx context.Context, m move, site string) error {
 			"it holds the replica and the recovery points of %s; they cannot be moved to another master target", strings.Join(held, ", "))
 	}
 	return nil
+}
+
+// holds reports whether a master target of a site has the item's replica: it lies at the
+// site that stands by; a failed-over machine runs on it, one at its own disks on none.
+func holds(it vault.Item, site string) bool {
+	standby := otherSite(it) == site
+	if standby && it.Record != nil && it.Record.Bound() {
+		return true
+	}
+	return replicates(it) == standby
 }
 
 // reassociating is the job: a task for each item.
@@ -142,6 +151,15 @@ func (s *workshop) reassociate(ctx context.Context, id homeward.ItemID, m move) 
 	to, err := s.store.Nodes.Get(ctx, m.To)
 	if err != nil {
 		return err
+	}
+	was, err := s.store.Items.Get(ctx, string(id))
+	if err != nil {
+		return err
+	}
+	if *nodeOf(endOf(&was, to.Site), m.Role) != m.To { // else an attempt before came so far
+		if err := s.movable(ctx, move{Items: []homeward.ItemID{id}, From: m.From, To: m.To, Role: m.Role}, to.Site); err != nil {
+			return err
+		}
 	}
 	stored, err := s.store.Items.Change(ctx, string(id), func(it *vault.Item) error {
 		*nodeOf(endOf(it, to.Site), m.Role) = m.To

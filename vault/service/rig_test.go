@@ -63,6 +63,7 @@ type site struct {
 	mu    sync.Mutex
 	names []string // of machines that were ever made
 	away  bool
+	blind bool                          // it answers, but does not list its machines
 	made  map[string]homeward.Operation // disks, by key: sites remember those
 }
 
@@ -107,8 +108,11 @@ func (s *site) Machines(ctx context.Context) (all []homeward.SiteMachine, err er
 		return nil, err
 	}
 	s.mu.Lock()
-	names := slices.Clone(s.names)
+	names, blind := slices.Clone(s.names), s.blind
 	s.mu.Unlock()
+	if blind {
+		return nil, homeward.Errorf("list machines", homeward.Forbidden, "site", "grant it", "the privilege is missing")
+	}
 	for _, name := range names {
 		m, err := s.Hypervisor.Machine(ctx, homeward.Ref{Native: name})
 		if homeward.KindOf(err) == homeward.NotFound {
@@ -128,6 +132,13 @@ func (s *site) Machine(ctx context.Context, ref homeward.Ref) (homeward.SiteMach
 		return homeward.SiteMachine{}, err
 	}
 	return s.Hypervisor.Machine(ctx, ref)
+}
+
+func (s *site) DeleteDisk(ctx context.Context, key string, ref homeward.Ref) (homeward.Operation, error) {
+	if err := s.answer(); err != nil {
+		return homeward.Operation{}, err
+	}
+	return s.Hypervisor.DeleteDisk(ctx, key, ref)
 }
 
 func (s *site) Capabilities(context.Context) (homeward.Capabilities, error) {

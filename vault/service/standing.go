@@ -92,7 +92,13 @@ func (c *core) standing(ctx context.Context, it vault.Item, h heard) (lifecycle.
 	m, err := c.store.Machines.Get(ctx, it.Machine)
 	switch {
 	case homeward.KindOf(err) == homeward.NotFound:
-		f.Machine = lifecycle.No
+		home, err := c.store.Sites.Get(ctx, it.Original.Site)
+		if err != nil && homeward.KindOf(err) != homeward.NotFound {
+			return f, err
+		}
+		if home.Connected && home.Seen.After(it.Changed) { // else nobody knows
+			f.Machine = lifecycle.No
+		}
 	case err != nil:
 		return f, err
 	case m.Presence != vault.Unseen:

@@ -47,19 +47,36 @@ func removeReplicas(ctx context.Context, w *work) error {
 			return err
 		}
 	}
+	machines, err := w.machines(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range machines {
+		if err := w.alerts.settle(ctx, fromInventory, "machine "+id); err != nil {
+			return err
+		}
+	}
 	return w.durably(func() error {
 		return w.store.Tx(ctx, func(ctx context.Context) error { return w.forget(ctx) })
 	})
 }
 
-// forget removes the item, and lets its machines go.
-func (w *work) forget(ctx context.Context) error {
-	var ids []string
+// machines are the ids of those that are the item's.
+func (w *work) machines(ctx context.Context) (ids []string, err error) {
 	for m, err := range w.store.Machines.All(ctx, vault.Query{Item: string(w.id())}) {
 		if err != nil {
-			return err
+			return nil, err
 		}
 		ids = append(ids, m.ID)
+	}
+	return ids, nil
+}
+
+// forget removes the item, and lets its machines go.
+func (w *work) forget(ctx context.Context) error {
+	ids, err := w.machines(ctx)
+	if err != nil {
+		return err
 	}
 	for _, id := range ids {
 		_, err := w.store.Machines.Change(ctx, id, func(m *vault.Machine) error {
@@ -70,7 +87,7 @@ func (w *work) forget(ctx context.Context) error {
 			return err
 		}
 	}
-	err := w.store.Items.Delete(ctx, string(w.id()))
+	err = w.store.Items.Delete(ctx, string(w.id()))
 	if homeward.KindOf(err) == homeward.NotFound {
 		return nil
 	}
@@ -85,11 +102,19 @@ func (w *work) deleteReplica(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var left error
 	for i, ref := range w.item.Copies(w.item.Standby) {
 		_, err := w.finish(ctx, site)(site.DeleteDisk(ctx, "delete-"+w.run.Job().ID+"-"+fmt.Sprint(i), homeward.Ref{Native: ref}))
-		if err != nil && homeward.KindOf(err) != homeward.NotFound && !w.asked.Input.Force {
-			return err
+		if err != nil && homeward.KindOf(err) != homeward.NotFound {
+			left = err
 		}
+	}
+	if left != nil && w.asked.Input.Force && ctx.Err() == nil { // they stay in the ledger
+		w.log.Warn("disks of a replica are left behind", "item", w.id(), "site", end.Site, "error", left)
+		return nil
+	}
+	if left != nil {
+		return left
 	}
 	for _, d := range w.item.Machine.Disks {
 		if err := w.run.Gone(ctx, artefactID(w.id(), "disk", end.Site, string(replicaName(w.id(), d.ID)))); err != nil {

@@ -91,14 +91,15 @@ func startInitial(ctx context.Context, w *work) error {
 	return w.await(ctx)
 }
 
-// updateProviders has both sites' inventories read, which changed with this job.
+// updateProviders has both sites' inventories read, which changed with this job. The
+// machine is protected without: a site that is away is read when it returns.
 func updateProviders(ctx context.Context, w *work) error {
 	for _, site := range []string{w.stored.Original.Site, w.stored.Recovery.Site} {
-		if _, err := w.discovery.refresh(ctx, site); err != nil {
-			return err
+		if _, err := w.discovery.refresh(ctx, site); err != nil && ctx.Err() == nil {
+			return w.run.Skip("the inventory of site " + site + " was not read: " + err.Error())
 		}
 	}
-	return nil
+	return ctx.Err()
 }
 
 // await begins the job that ends with the first recovery point.

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"time"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/recovery"
@@ -24,6 +25,9 @@ func reprotectPreflight(ctx context.Context, w *work) error {
 	if err := w.placement.check(ctx, "reprotect", chosen); err != nil {
 		return err
 	}
+	if err := bound("reprotect", w.stored, chosen); err != nil {
+		return err
+	}
 	if err := w.stops(ctx, w.stored); err != nil {
 		return err
 	}
@@ -32,10 +36,25 @@ func reprotectPreflight(ctx context.Context, w *work) error {
 	})
 }
 
+// bound refuses another master target, or another volume of it, once that of the side
+// that stands by may have the replica: it would be torn in two.
+func bound(op string, it vault.Item, chosen way) error {
+	now := *endOf(&it, chosen.to.Site)
+	if it.Record == nil || !it.Record.Bound() || now.MasterTarget == chosen.to.MasterTarget && now.Retention == chosen.to.Retention {
+		return nil
+	}
+	return homeward.Errorf(op, homeward.Conflict, fieldMasterTarget, "leave it out, and end what was begun with "+now.MasterTarget+"; if it never comes back, disable the item with force",
+		"an earlier attempt may have made the replica at master target %s already", now.MasterTarget)
+}
+
 // direction is the one that the reprotect makes.
 func (w *work) direction() homeward.Direction {
 	return homeward.Direction{From: w.stored.ActiveSite, To: otherSite(w.stored)}
 }
+
+// gathering is how long after its start a vault does not take the absence of a node
+// for more than a moment's: nodes dial again after 15 s at the latest.
+const gathering = 30 * time.Second
 
 // stops refuses to go on while a rule blocks that nobody has overridden.
 func (w *work) stops(ctx context.Context, it vault.Item) error {
@@ -53,7 +72,9 @@ func (w *work) stops(ctx context.Context, it vault.Item) error {
 	}
 	if f, stopped := firstStop(readiness.Check(facts), w.asked.Input.Overrides); stopped {
 		kind := homeward.Conflict
-		if f.Verdict == vault.UnknownFact { // it may be known in a moment: nodes have connected and not probed each other yet
+		// It may be otherwise in a moment: nodes dial a vault that was started anew one
+		// after the other, and then probe each other.
+		if f.Verdict == vault.UnknownFact || w.now().Sub(w.opened) < gathering {
 			kind = homeward.Unavailable
 		}
 		return &job.Fault{Code: f.Rule, Causes: []string{f.Title}, Err: homeward.Errorf("check readiness", kind, f.Subject, f.Remedy, "%s: %s", f.Rule, f.Text)}

@@ -1,11 +1,15 @@
 package service
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/pki"
+	"github.com/homeward-dr/homeward/recovery"
 	"github.com/homeward-dr/homeward/store"
+	"github.com/homeward-dr/homeward/test/world"
 	"github.com/homeward-dr/homeward/vault"
 )
 
@@ -116,3 +120,95 @@ func TestAlerts_UnknownIsNotWell(t *testing.T) {
 }
 
 func away() error { return homeward.Errorf("ask", homeward.Unavailable, "node", "", "it is away") }
+
+// Alerts about a machine go when nobody protects it any more, and disks that could not
+// be deleted stay in the ledger.
+func TestDisable_Leftovers(t *testing.T) {
+	r, ctx := newProtected(t)
+	must(t, r.monitor.alerts.settle(ctx, fromInventory, "machine home/m0", vault.Alert{Code: diskAdded, Severity: vault.SeverityWarning, Text: "a disk"}))
+	_, err := r.w.Home.Hyper.PowerOff(ctx, "off", homeward.Ref{Native: "m0"}, homeward.Stop{})
+	must(t, err)
+	r.sites["away"].leave(true)
+	r.do(ctx, "m0", vault.Disable, vault.Input{Force: true})
+	if _, err := r.Item(admin(ctx), "m0"); homeward.KindOf(err) != homeward.NotFound {
+		t.Fatal(err)
+	}
+	if r.alerted(ctx, diskAdded) {
+		t.Error("the alert about a disk stays")
+	}
+	left, err := r.Artefacts(admin(ctx), vault.Query{})
+	must(t, err)
+	if len(left.Entries) == 0 {
+		t.Error("the disks that are still there are in no list")
+	}
+}
+
+// A site that does not list its machines does not undo an enable.
+func TestEnable_SiteBlind(t *testing.T) {
+	r, ctx := newRig(t, world.Options{})
+	s := r.sites["away"]
+	s.mu.Lock()
+	s.blind = true
+	s.mu.Unlock()
+	j := r.do(ctx, "m0", vault.Enable, vault.Input{Target: "away", Policy: "gold"})
+	if last := j.Tasks[len(j.Tasks)-1]; last.State != vault.TaskSkipped {
+		t.Errorf("%+v", last)
+	}
+	r.is(ctx, "m0", vault.Protected, "home")
+}
+
+// A pause that waited while a failback began does not keep its last writes from it.
+func TestPause_TooLate(t *testing.T) {
+	r, ctx := newProtected(t)
+	_, err := r.store.Items.Change(ctx, "m0", func(it *vault.Item) error { it.Job = "failback"; return nil })
+	must(t, err)
+	err = r.recoveries.setPaused(ctx, vault.ActionRequest{Item: "m0", Action: vault.Pause})
+	kind(t, err, homeward.Conflict, "another job")
+}
+
+// What a job has used cannot be corrected any more, and nobody is told that it was.
+func TestRetry_TooLate(t *testing.T) {
+	r, ctx := newProtected(t)
+	j, err := r.Act(admin(ctx), vault.ActionRequest{Item: "m0", Action: vault.Failover,
+		Input: vault.Input{Probe: &vault.Probe{TCP: "127.0.0.1:1", Timeout: 50 * time.Millisecond}}})
+	must(t, err)
+	r.until(ctx, "the suspension", func() bool {
+		j, err = r.Job(admin(ctx), j.ID)
+		must(t, err)
+		return j.State == vault.JobPaused
+	})
+	_, err = r.TellJob(admin(ctx), vault.JobRequest{ID: j.ID, Action: vault.JobRetry, Input: json.RawMessage(`{"point":"-1ms"}`)})
+	kind(t, err, homeward.Conflict, "point")
+	_, err = r.TellJob(admin(ctx), vault.JobRequest{ID: j.ID, Action: vault.JobSkip})
+	must(t, err)
+	r.wait(ctx, j.ID)
+}
+
+// A master target that may have a replica is not left, and no other one is chosen.
+func TestReprotect_HalfDoneIsBound(t *testing.T) {
+	r, ctx := newProtected(t)
+	r.do(ctx, "m0", vault.Failover, vault.Input{})
+	r.do(ctx, "m0", vault.Commit, vault.Input{})
+	other := r.node(pki.MasterTarget, "mt", "home")
+	other.Name = "mt-2-home"
+	must(t, r.store.Nodes.Insert(ctx, &other))
+	req := vault.ActionRequest{Item: "m0", Action: vault.Reprotect, Input: vault.Input{MasterTarget: "mt-2-home"}}
+	for _, done := range []bool{false, true} {
+		_, err := r.store.Items.Change(ctx, "m0", func(it *vault.Item) error {
+			it.Original.MasterTarget = "mt-home"
+			it.Record.List = recovery.Unfinished{Op: "reprotect", Done: map[string]bool{"join maps": done}}
+			return nil
+		})
+		must(t, err)
+		it, err := r.store.Items.Get(ctx, "m0")
+		must(t, err)
+		err = r.recoveries.checkWay(ctx, it, req)
+		if (homeward.KindOf(err) == homeward.Conflict) != done {
+			t.Errorf("joined: %t; chosen anew: %v", done, err)
+		}
+		_, err = r.recoveries.moveOf(ctx, vault.ReassociateRequest{From: "mt-home", To: "mt-2-home"})
+		if (homeward.KindOf(err) == homeward.Conflict) != done {
+			t.Errorf("joined: %t; moved: %v", done, err)
+		}
+	}
+}
