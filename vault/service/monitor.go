@@ -104,11 +104,12 @@ func (m *monitor) look(ctx context.Context, it vault.Item) error {
 	asking, cancel := context.WithTimeout(ctx, monitorTimeout)
 	heard := m.ask(asking, it)
 	cancel()
+	skew := m.skew(ctx, it)
 	m.mu.Lock()
 	if m.live == nil {
 		m.live = map[homeward.ItemID]seen{}
 	}
-	r := heard.replication(m.live[it.ID].replication, replicates(it), m.now())
+	r := heard.replication(m.live[it.ID].replication, replicates(it), m.now(), skew)
 	m.live[it.ID] = seen{heard, r}
 	m.mu.Unlock()
 	threshold, err := m.settingsOf(ctx, it, it.Direction.To)
@@ -116,6 +117,15 @@ func (m *monitor) look(ctx context.Context, it vault.Item) error {
 		return err
 	}
 	return m.settle(ctx, it, heard, r, threshold.RPOThreshold)
+}
+
+// skew is how far the clock by which the item's points are told is ahead of the vault's.
+func (m *monitor) skew(ctx context.Context, it vault.Item) time.Duration {
+	n, err := m.node(ctx, endOf(&it, it.ActiveSite).Agent)
+	if err != nil || n.Heartbeat.IsZero() {
+		return 0 // not known: nobody has measured it
+	}
+	return n.Skew
 }
 
 // settle raises and clears what follows from what was heard. Who could not be asked is
@@ -178,8 +188,9 @@ func (m *monitor) ask(ctx context.Context, it vault.Item) (h heard) {
 }
 
 // replication sums up what was heard; what could not be asked stays as it was last
-// seen, with the reason.
-func (h heard) replication(was vault.Replication, replicates bool, now time.Time) vault.Replication {
+// seen, with the reason. Points are told by the clock of the agent that cut them, which
+// is ahead of the vault's by skew; Newest, and the age that follows, are by the vault's.
+func (h heard) replication(was vault.Replication, replicates bool, now time.Time, skew time.Duration) vault.Replication {
 	r := was
 	r.RPO, r.Why = -1, ""
 	if h.agent == nil {
@@ -208,12 +219,12 @@ func (h heard) replication(was vault.Replication, replicates bool, now time.Time
 	switch {
 	case h.target == nil:
 		r.Points, r.Retention, r.As = h.replica.Points, h.replica.RetentionBytes, now.UTC()
-		r.Newest = h.replica.NewestPoint.At
+		r.Newest = byVault(h.replica.NewestPoint.At, skew)
 		if h.replica.Fault != "" {
 			r.Why = h.replica.Fault
 		}
-	case h.agent == nil && h.capture.AppliedAt.After(r.Newest):
-		r.Newest = h.capture.AppliedAt
+	case h.agent == nil && byVault(h.capture.AppliedAt, skew).After(r.Newest):
+		r.Newest = byVault(h.capture.AppliedAt, skew)
 	case r.Why == "":
 		r.Why = "the master target cannot be asked: " + h.target.Error()
 	}
@@ -221,6 +232,14 @@ func (h heard) replication(was vault.Replication, replicates bool, now time.Time
 		r.RPO = max(0, now.Sub(r.Newest).Seconds())
 	}
 	return r
+}
+
+// byVault is an agent's time by the vault's clock; zero stays zero.
+func byVault(at time.Time, skew time.Duration) time.Time {
+	if at.IsZero() {
+		return at
+	}
+	return at.Add(-skew)
 }
 
 // late tells of an item whose newest point is too old. One that can nowhere be asked

@@ -212,3 +212,18 @@ func TestReprotect_HalfDoneIsBound(t *testing.T) {
 		}
 	}
 }
+
+// The age of the newest point does not depend on the agent's clock.
+func TestReplication_Skew(t *testing.T) {
+	now := time.Unix(10000, 0)
+	for _, skew := range []time.Duration{0, time.Hour, -time.Hour} {
+		told := now.Add(skew - 90*time.Second)
+		at := homeward.Point{At: told}
+		for _, h := range []heard{{replica: homeward.ReplicaReport{NewestPoint: at}}, {capture: homeward.CaptureReport{AppliedAt: told}, target: away()}} {
+			r := h.replication(vault.Replication{}, true, now, skew)
+			if r.RPO != 90 || len(late(vault.Item{State: vault.Protected}, r, time.Minute, now)) != 1 || len(late(vault.Item{State: vault.Protected}, r, 2*time.Minute, now)) != 0 {
+				t.Errorf("%v ahead: %+v", skew, r)
+			}
+		}
+	}
+}
