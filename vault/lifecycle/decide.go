@@ -111,9 +111,10 @@ func (r row) migrated(f Facts) *vault.Refusal {
 	return refuse("R25", "disable it; to protect the machine again, enable it where it runs now", "its migration is complete: there is no way back")
 }
 
-// cutShort: a list that was cut short is ended or given up before anything else.
+// cutShort: a list that was cut short is ended or given up before anything else but
+// what a test failover left, which is no part of any list.
 func (r row) cutShort(f Facts) *vault.Refusal {
-	if f.Unfinished == "" || r.action == vault.Disable && f.Force || slices.Contains(finishing(f.Unfinished), r.action) {
+	if f.Unfinished == "" || r.action == vault.CleanUpTest || r.action == vault.Disable && f.Force || slices.Contains(finishing(f.Unfinished), r.action) {
 		return nil
 	}
 	remedy := "disable it with force if nothing else helps"

@@ -85,8 +85,8 @@ func rows() []row {
 			from: []vault.State{vault.Protected}, keep: true, tasks: testTasks, needs: []check{single, pointsKnown, connected("", "R7")}},
 		{action: vault.CleanUpTest, scenario: "TestFailoverCleanup", title: "Test failover cleanup", // T4
 			from: standings(), keep: true, tasks: cleanUpTasks, needs: []check{testOpen}, ifOpen: true},
-		{action: vault.Failover, scenario: "UnplannedFailover", title: "Failover", // T5, T6
-			from: []vault.State{vault.Protected}, resumes: opFailOver, leg: Forward, next: vault.FailedOver, moves: true, tasks: failoverTasks,
+		{action: vault.Failover, scenario: "UnplannedFailover", title: "Failover", // T5, T6; a disaster does not wait for a clean-up
+			from: []vault.State{vault.Protected}, resumes: opFailOver, leg: Forward, next: vault.FailedOver, moves: true, tasks: failoverTasks, ifOpen: true,
 			needs: []check{single, pointsKnown, connected("", "R7")}},
 		{action: vault.ChangePoint, scenario: "ChangePit", title: "Change recovery point", // T7
 			from: []vault.State{vault.FailedOver}, next: vault.FailedOver, tasks: changePointTasks, needs: []check{notCommitting, anotherPoint},

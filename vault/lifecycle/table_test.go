@@ -37,7 +37,7 @@ const withTest = `
 enabling      original forward : test-failover-cleanup>enabling
 synchronizing original forward : test-failover-cleanup>synchronizing pause>synchronizing
 synchronizing recovery reverse : test-failover-cleanup>synchronizing pause>synchronizing
-protected     original forward : test-failover-cleanup>protected pause>protected
+protected     original forward : test-failover-cleanup>protected failover>failed-over pause>protected
 protected     recovery reverse : test-failover-cleanup>protected pause>protected
 failed-over   recovery forward : test-failover-cleanup>failed-over
 failed-over   original reverse : test-failover-cleanup>failed-over
@@ -209,7 +209,7 @@ func TestFacts(t *testing.T) {
 		{name: "reprotect not in sync", facts: syncing, change: unfinished("reprotect"), gone: without(all, vault.Resync, vault.Disable, vault.Pause)},
 		{name: "something newer cut short", facts: forward, change: unfinished("teleport"), gone: all},
 		{name: "the same, by force", facts: forward, change: func(f *lifecycle.Facts) { f.Unfinished, f.Force = "teleport", true }, gone: without(all, vault.Disable)},
-		{name: "test open, by force", facts: forward, change: func(f *lifecycle.Facts) { f.Test, f.Force = vault.TestOpen, true }, gone: without(all, vault.Disable, vault.Pause), come: []vault.Action{vault.CleanUpTest}},
+		{name: "test open, by force", facts: forward, change: func(f *lifecycle.Facts) { f.Test, f.Force = vault.TestOpen, true }, gone: without(all, vault.Disable, vault.Pause, vault.Failover), come: []vault.Action{vault.CleanUpTest}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -56,7 +56,7 @@ func TestTestFailover_Expires(t *testing.T) {
 	if it.Test.State != vault.TestOpen || it.Test.Machine != "m0-test" || it.Test.Point == "" || it.State != vault.Protected {
 		t.Fatalf("%+v", it.Test)
 	}
-	_, err = r.Act(admin(ctx), vault.ActionRequest{Item: "m0", Action: vault.Failover})
+	_, err = r.Act(admin(ctx), vault.ActionRequest{Item: "m0", Action: vault.Resync})
 	kind(t, err, homeward.Conflict, "test failover")
 	r.clock.forward(2 * time.Hour)
 	r.until(ctx, "the end of the test failover", func() bool {

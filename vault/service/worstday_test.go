@@ -227,3 +227,17 @@ func TestReplication_Skew(t *testing.T) {
 		}
 	}
 }
+
+// A disaster does not wait for a test failover to be cleaned up; what follows does.
+func TestFailover_TestOpen(t *testing.T) {
+	r, ctx := newProtected(t)
+	r.do(ctx, "m0", vault.TestFailover, vault.Input{Network: "isolated"})
+	r.do(ctx, "m0", vault.Failover, vault.Input{})
+	r.is(ctx, "m0", vault.FailedOver, "away")
+	_, err := r.Act(admin(ctx), vault.ActionRequest{Item: "m0", Action: vault.Commit})
+	kind(t, err, homeward.Conflict, "test failover")
+	r.do(ctx, "m0", vault.CleanUpTest, vault.Input{})
+	r.do(ctx, "m0", vault.Commit, vault.Input{})
+	r.do(ctx, "m0", vault.Reprotect, vault.Input{})
+	r.is(ctx, "m0", vault.Protected, "away")
+}
