@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/test/world"
@@ -41,6 +42,15 @@ func TestAudit_EntriesAreBounded(t *testing.T) {
 	must(t, err)
 	if e := log.Entries[0]; len(e.Detail)+len(e.Subject) > 16<<10 || !strings.Contains(e.Detail, "takes access") {
 		t.Errorf("%d bytes of detail, %d of subject", len(e.Detail), len(e.Subject))
+	}
+}
+
+// A key that anybody could use first would keep a test failover open.
+func TestExpiryKey_IsNobodysElse(t *testing.T) {
+	at := time.Now()
+	key := expiryKey(vault.Item{ID: "web01"}, at)
+	if !strings.Contains(key, " ") || key == expiryKey(vault.Item{ID: "web02"}, at) || key == expiryKey(vault.Item{ID: "web01"}, at.Add(2*expireAgain)) {
+		t.Errorf("key %q", key)
 	}
 }
 
