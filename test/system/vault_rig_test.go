@@ -226,17 +226,35 @@ func (e *estate) state(g *guest, want vault.State) vault.Item {
 	return it
 }
 
-// start starts a role again; the vault, until it answers.
+// start starts a process again, and waits until the vault hears the nodes that run,
+// and those it needs can be asked.
 func (e *estate) start(p *lab.Program) {
 	e.t.Helper()
 	e.must(p.Start(e.ctx, e.Executable))
-	if p == e.Vault {
-		return
+	e.heard()
+}
+
+func (e *estate) heard() {
+	e.t.Helper()
+	for _, p := range []*lab.Place{e.home, e.away} {
+		for _, prog := range p.Programs() {
+			select {
+			case <-prog.Ended():
+				continue
+			default:
+			}
+			e.eventually("the vault to hear "+prog.Name, func() (bool, error) {
+				n, err := e.vault.Node(e.ctx, prog.Name)
+				return n.State == vault.NodeReady, err
+			})
+			if prog == p.Config {
+				e.eventually("site "+p.Name+" to be connected", func() (bool, error) {
+					s, err := e.vault.Site(e.ctx, p.Name)
+					return s.Connected, err
+				})
+			}
+		}
 	}
-	e.eventually(p.Name+" to be back", func() (bool, error) {
-		n, err := e.vault.Node(e.ctx, p.Name)
-		return n.State == vault.NodeReady, err
-	})
 }
 
 func (e *estate) console(g *guest, site string) string {
@@ -306,8 +324,7 @@ func (e *estate) lose() map[*guest]uint64 {
 func (e *estate) returns() {
 	e.t.Helper()
 	e.must(e.Restore(e.ctx, e.home))
-	_, err := e.vault.RefreshSite(e.ctx, "home")
-	e.must(err)
+	e.heard()
 }
 
 // back is what a reprotect to a site is given.
