@@ -90,7 +90,7 @@ type Replication struct {
 	SpoolBytes int64             `json:"spool_bytes"`
 	Retention  int64             `json:"retention_bytes"`
 	Paused     bool              `json:"paused"`
-	Priority   int               `json:"priority"` // 0 (first) to 9; default 5
+	Priority   int               `json:"priority"` // 0 (first) to 9, of the jobs that wait for a limit; default 5
 	As         time.Time         `json:"as_of,omitzero"`
 	Why        string            `json:"why,omitempty"` // why it is not known, or does not advance
 }

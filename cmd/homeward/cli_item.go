@@ -91,7 +91,7 @@ func itemTune(r *remote, use, short string, paused bool) *cobra.Command {
 }
 
 func itemPriority(r *remote) *cobra.Command {
-	return items.completed(r, r.verb("priority ITEM N", "Set who goes first where bandwidth is short: 0 first, 9 last", 2, func(ctx context.Context, v vault.Vault, args []string) error {
+	return items.completed(r, r.verb("priority ITEM N", "Set whose jobs go first of those that wait for a limit: 0 first, 9 last", 2, func(ctx context.Context, v vault.Vault, args []string) error {
 		n, err := strconv.Atoi(args[1])
 		if err != nil {
 			return homeward.Errorf("set priority", homeward.Invalid, "N", "give a number from 0 to 9", "%q", args[1])

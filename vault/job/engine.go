@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,8 +25,11 @@ type Options struct {
 	Now         func() time.Time // nil: time.Now
 	// Limits are what a job shares with others while it runs; nil: nothing.
 	Limits func(vault.Job) []Limit
-	Max    int // jobs that run at once; 0: 32
-	Queue  int // jobs that run or wait for their turn; more are refused as Busy. 0: 1000
+	// Rank says who goes first of those that wait for their turn: the smaller; nil: who
+	// came first. It is asked when a job is placed, and by Reorder.
+	Rank  func(vault.Job) int
+	Max   int // jobs that run at once; 0: 32
+	Queue int // jobs that run or wait for their turn; more are refused as Busy. 0: 1000
 
 	// Tries and the waits between them, for errors that may pass by themselves; 0: 8
 	// tries, at first after 500 ms, each wait twice as long, at most 30 s: two minutes.
@@ -44,6 +48,7 @@ type Engine struct {
 	log         *slog.Logger
 	now         func() time.Time
 	limits      func(vault.Job) []Limit
+	rank        func(vault.Job) int
 	turns       *turns
 	most        int
 	tries       int
@@ -64,7 +69,7 @@ type Engine struct {
 
 // New makes an engine that runs nothing yet: Resume first. Close it.
 func New(o Options) *Engine {
-	e := &Engine{store: o.Store, definitions: map[string]Definition{}, log: o.Log, now: o.Now, limits: o.Limits,
+	e := &Engine{store: o.Store, definitions: map[string]Definition{}, log: o.Log, now: o.Now, limits: o.Limits, rank: o.Rank,
 		most: or(o.Queue, 1000), tries: or(o.Tries, 8), first: or(o.First, 500*time.Millisecond), longest: or(o.Longest, 30*time.Second), every: or(o.Every, time.Second),
 		turns: newTurns(or(o.Max, 32)), gate: make(chan struct{}, 1), doubt: make(chan struct{}, 1), lives: map[string]*live{}, changed: make(chan struct{})}
 	if e.log == nil {
@@ -72,6 +77,12 @@ func New(o Options) *Engine {
 	}
 	if e.now == nil {
 		e.now = time.Now
+	}
+	if e.limits == nil {
+		e.limits = func(vault.Job) []Limit { return nil }
+	}
+	if e.rank == nil {
+		e.rank = func(vault.Job) int { return 0 }
 	}
 	for _, d := range o.Definitions {
 		e.definitions[d.Scenario] = d
@@ -170,12 +181,21 @@ func (e *Engine) Resume(ctx context.Context) error {
 	if err != nil {
 		return homeward.Wrap(err, "resume jobs", "")
 	}
+	// Those that had begun keep their turn, and so does what others left to a child.
+	slices.SortStableFunc(unended, func(a, b vault.Job) int { return waited(a) - waited(b) })
 	for _, j := range unended {
 		if err := e.place(ctx, j); err != nil {
 			return homeward.Wrap(err, "resume job", j.ID)
 		}
 	}
 	return nil
+}
+
+func waited(j vault.Job) int {
+	if j.Started.IsZero() && j.Parent == "" {
+		return 1
+	}
+	return 0
 }
 
 // sweep looks for jobs that were stored although the store did not say so.
@@ -229,7 +249,7 @@ func closed() error {
 
 // schedule lets a stored job run. The caller is in the gate.
 func (e *Engine) schedule(j vault.Job) {
-	l := &live{e: e, id: j.ID, job: clone(j), defs: map[string]TaskDef{}, saving: make(chan struct{}, 1), gone: make(chan struct{}),
+	l := &live{e: e, id: j.ID, item: j.Item, job: clone(j), defs: map[string]TaskDef{}, saving: make(chan struct{}, 1), gone: make(chan struct{}),
 		cancelled: j.State == vault.JobCancelling}
 	defs, err := e.plan(e.base, j)
 	l.flawed = err
@@ -240,6 +260,7 @@ func (e *Engine) schedule(j vault.Job) {
 	if l.cancelled {
 		l.cancel()
 	}
+	limits, rank := e.limits(j), e.rank(j)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.lives[j.ID] != nil || e.base.Err() != nil {
@@ -247,8 +268,28 @@ func (e *Engine) schedule(j vault.Job) {
 		return
 	}
 	e.lives[j.ID] = l
+	l.turn = e.turns.join(limits, rank) // before whoever gave way to it leaves
 	e.tell()
 	e.running.Go(l.run)
+}
+
+// Reorder asks for the rank of an item's jobs again: they may go before others now, or
+// after them.
+func (e *Engine) Reorder(item homeward.ItemID) {
+	for _, l := range e.of(item) {
+		e.turns.move(l.turn, e.rank(l.look()))
+	}
+}
+
+func (e *Engine) of(item homeward.ItemID) (some []*live) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, l := range e.lives {
+		if l.item == item {
+			some = append(some, l)
+		}
+	}
+	return some
 }
 
 // left forgets a job whose goroutine ends.

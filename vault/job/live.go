@@ -15,11 +15,13 @@ import (
 type live struct {
 	e      *Engine
 	id     string
+	item   homeward.ItemID
 	defs   map[string]TaskDef
 	flawed error // why there is no plan to run
 	ctx    context.Context
 	cancel context.CancelFunc
 	saving chan struct{} // holds one: whoever writes to the store
+	turn   *waiter
 	gone   chan struct{} // closed when the goroutine is about to end
 
 	mu        sync.Mutex

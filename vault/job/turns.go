@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -11,33 +12,68 @@ import (
 type Limit struct {
 	Key string // as people read it: "master target mt1"
 	Max int    // at least 1
+	// Holds: what the job began already goes on whether it runs or not, so it counts and
+	// does not wait.
+	Holds bool
 }
 
-// turns lets jobs run as far as limits allow, in the order in which they came. One
-// that has to wait for a key lets nobody who came later have a key of its own; so
-// none starves.
+// turns lets jobs run as far as limits allow, by rank, and those of one rank in the
+// order in which they came. One that has to wait for a key lets nobody behind it have
+// a key of its own; so within a rank none starves.
 type turns struct {
 	all int // at once
 
 	mu      sync.Mutex
 	used    map[string]int
 	running int
-	queue   []*waiter
+	came    uint64
+	queue   []*waiter // by rank, then as they came
 }
 
 type waiter struct {
 	limits []Limit
+	rank   int // smaller goes first
+	came   uint64
 	ready  chan struct{}
 }
 
 func newTurns(all int) *turns { return &turns{all: all, used: map[string]int{}} }
 
-// take waits for a turn, and tells once if it has to; release ends the turn.
-func (t *turns) take(ctx context.Context, limits []Limit, wait func(why string)) (release func(), err error) {
-	w := &waiter{limits: limits, ready: make(chan struct{})}
+// join queues up, and has its turn at once if there is one; take it in any case.
+func (t *turns) join(limits []Limit, rank int) *waiter {
 	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.came++
+	w := &waiter{limits: limits, rank: rank, came: t.came, ready: make(chan struct{})}
 	t.queue = append(t.queue, w)
+	t.order()
+	return w
+}
+
+// move gives one that waits another rank.
+func (t *turns) move(w *waiter, rank int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if w.rank != rank {
+		w.rank = rank
+		t.order()
+	}
+}
+
+// order sorts the queue and gives turns. t.mu is held.
+func (t *turns) order() {
+	slices.SortFunc(t.queue, func(a, b *waiter) int { return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.came, b.came)) })
 	t.admit()
+}
+
+// take waits for the turn, and tells once if it has to; release ends the turn.
+func (t *turns) take(ctx context.Context, w *waiter, wait func(why string)) (release func(), err error) {
+	select {
+	case <-w.ready:
+		return func() { t.release(w) }, nil
+	default:
+	}
+	t.mu.Lock()
 	why := t.lacking(w, nil)
 	t.mu.Unlock()
 	select {
@@ -46,7 +82,7 @@ func (t *turns) take(ctx context.Context, limits []Limit, wait func(why string))
 	default:
 	}
 	if why == "" {
-		why = "another job came first"
+		why = "another job is ahead"
 	}
 	wait("waits for its turn: " + why)
 	select {
@@ -81,13 +117,13 @@ func (t *turns) release(w *waiter) {
 
 // admit gives turns to whoever may have one.
 func (t *turns) admit() {
-	kept := map[string]bool{} // for those who came earlier
+	kept := map[string]bool{} // for those ahead
 	var waiting []*waiter
 	for _, w := range t.queue {
 		if t.lacking(w, kept) != "" {
 			waiting = append(waiting, w)
 			for _, l := range w.limits {
-				kept[l.Key] = true
+				kept[l.Key] = kept[l.Key] || !l.Holds
 			}
 			continue
 		}
@@ -106,11 +142,14 @@ func (t *turns) lacking(w *waiter, kept map[string]bool) string {
 		return fmt.Sprintf("%d jobs run, the most there may be", t.running)
 	}
 	for _, l := range w.limits {
+		if l.Holds {
+			continue
+		}
 		if n := t.used[l.Key]; n >= max(l.Max, 1) {
 			return fmt.Sprintf("%d of at most %d run at %s", n, max(l.Max, 1), l.Key)
 		}
 		if kept[l.Key] {
-			return "another job came first for " + l.Key
+			return "another job is ahead for " + l.Key
 		}
 	}
 	return ""

@@ -146,3 +146,70 @@ func TestLimitsHold(t *testing.T) {
 		}
 	})
 }
+
+// A job of better rank goes first, also one that got it while it waited.
+func TestRank(t *testing.T) {
+	store, u := newMemory(), newUntil()
+	ranks := map[homeward.ItemID]int{"a/1": 5, "a/2": 5, "a/3": 2, "a/4": 5}
+	var mu sync.Mutex
+	rank := func(j vault.Job) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return ranks[j.Item]
+	}
+	order := make(chan homeward.ItemID, 4)
+	def := plain("S", task("a", func(ctx context.Context, r *job.Run) error {
+		order <- r.Job().Item
+		if r.Job().Item == "a/1" {
+			return u.do(ctx, r)
+		}
+		return nil
+	}))
+	e := engine(t, job.Options{Store: store, Limits: byTarget(1), Rank: rank, Definitions: []job.Definition{def}})
+	start(t, e, vault.Job{Scenario: "S", Item: "a/1"})
+	<-u.began
+	for _, item := range []homeward.ItemID{"a/2", "a/3", "a/4"} {
+		start(t, e, vault.Job{Scenario: "S", Item: item})
+	}
+	mu.Lock()
+	ranks["a/4"] = 0
+	mu.Unlock()
+	e.Reorder("a/4")
+	close(u.goOn)
+	for _, want := range []homeward.ItemID{"a/1", "a/4", "a/3", "a/2"} {
+		if got := <-order; got != want {
+			t.Errorf("%s came, and %s was to", got, want)
+		}
+	}
+}
+
+// What a job left to its child goes on counting, without a gap, and the child does not
+// wait for a turn that it has.
+func TestLimits_HandedToTheChild(t *testing.T) {
+	store, u := newMemory(), newUntil()
+	limits := func(j vault.Job) []job.Limit {
+		return []job.Limit{{Key: "mt", Max: 1, Holds: j.Scenario == "wait"}}
+	}
+	e := engine(t, job.Options{Store: store, Limits: limits, Definitions: []job.Definition{
+		plain("S", task("a", func(ctx context.Context, r *job.Run) error {
+			_, err := r.Begin(ctx, vault.Job{Scenario: "wait", Item: r.Job().Item})
+			return err
+		})),
+		plain("wait", task("w", u.do)),
+	}})
+	var jobs []string
+	for i := range 4 {
+		jobs = append(jobs, start(t, e, vault.Job{Scenario: "S", Item: homeward.ItemID(fmt.Sprint("m", i))}).ID)
+	}
+	wait(t, e, jobs[0], vault.JobSucceeded)
+	<-u.began
+	for _, id := range jobs[1:] {
+		if j, err := e.Job(bounded(t), id); err != nil || j.State != vault.JobNotStarted {
+			t.Errorf("while another one synchronizes: %s, %v", j.State, err)
+		}
+	}
+	close(u.goOn)
+	for _, id := range jobs[1:] {
+		wait(t, e, id, vault.JobSucceeded)
+	}
+}

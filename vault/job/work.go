@@ -15,11 +15,7 @@ import (
 func (l *live) run() {
 	defer l.e.left(l)
 	defer l.cancel()
-	var limits []Limit
-	if l.e.limits != nil {
-		limits = l.e.limits(l.look())
-	}
-	release, err := l.e.turns.take(l.ctx, limits, l.waits)
+	release, err := l.e.turns.take(l.ctx, l.turn, l.waits)
 	if err != nil {
 		if l.wasCancelled() {
 			l.end(vault.JobCancelled, l.next(), nil)

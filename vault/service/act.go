@@ -7,7 +7,6 @@ import (
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/vault"
-	"github.com/homeward-dr/homeward/vault/job"
 	"github.com/homeward-dr/homeward/vault/lifecycle"
 )
 
@@ -18,29 +17,6 @@ type recoveries struct {
 
 // keyLife is how long an idempotency key answers the job it made.
 const keyLife = 24 * time.Hour
-
-// How many jobs there may be at once: one for each item that synchronizes, and more.
-// What a node bears is bounded by limits.
-const maxJobs = 20000
-
-// limits are what jobs share: a reprotect or an enable makes its nodes busy.
-func (w *workshop) limits(j vault.Job) []job.Limit {
-	if j.Action != vault.Enable && j.Action != vault.Reprotect && j.Scenario != scenarioProve {
-		return nil
-	}
-	it, err := w.store.Items.Get(context.Background(), string(j.Item))
-	if err != nil {
-		return nil
-	}
-	var limits []job.Limit
-	if name := endOf(&it, otherSite(it)).MasterTarget; name != "" {
-		limits = append(limits, job.Limit{Key: "master target " + name, Max: 8})
-	}
-	if name := endOf(&it, it.ActiveSite).ProcessServer; name != "" {
-		limits = append(limits, job.Limit{Key: "process server " + name, Max: 8})
-	}
-	return limits
-}
 
 // accessOf is what it takes to ask for an action.
 func accessOf(a vault.Action) vault.Access {

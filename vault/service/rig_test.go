@@ -33,6 +33,7 @@ type rig struct {
 	sites     map[string]*site
 	clock     *clock
 	tempo     Rhythm
+	most      Limits
 	ending    func()
 	ended     chan struct{}
 	absent    sync.Map // names of master targets that cannot be asked
@@ -272,7 +273,7 @@ func (r *rig) openCut(ctx context.Context, cut func() error) {
 	r.store, err = store.Open(ctx, store.Config{URL: r.url, Log: log, Now: r.clock.now})
 	must(r.t, err)
 	r.Service, err = Open(ctx, Options{Store: r.store, Roles: roles{r}, Registry: roles{r}, Identity: r.id, Version: "test", Log: log, Now: r.clock.now,
-		Rhythm: r.tempo})
+		Rhythm: r.tempo, Limits: r.most})
 	must(r.t, err)
 	r.cut = cut
 	running, stop := context.WithCancel(context.Background())

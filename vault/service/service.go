@@ -22,6 +22,7 @@ type Options struct {
 	Version   string        // of this build
 	Addresses []vault.Address
 	Rhythm    Rhythm
+	Limits    Limits
 	Log       *slog.Logger
 	Now       func() time.Time   // nil: time.Now
 	Fault     func(point string) // tests: called where a job is stored; nil: nothing
@@ -97,9 +98,9 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 	g := &gatherer{core: c, monitor: m, placement: p}
 	judge := newAssessor(c, g)
 	d := &discovery{core: c, alerts: a, woken: newBell(), changed: judge.touch}
-	w := &workshop{core: c, alerts: a, monitor: m, placement: p, gatherer: g, discovery: d}
+	w := &workshop{core: c, alerts: a, monitor: m, placement: p, gatherer: g, discovery: d, bounds: o.Limits.withDefaults()}
 	w.engine = job.New(job.Options{Store: faulty(&jobStore{c, judge.touchItem}, o.Fault), Definitions: w.definitions(), Log: o.Log, Now: o.Now,
-		Limits: w.limits, Max: maxJobs, Queue: maxJobs})
+		Limits: w.limits, Rank: w.rank, Max: maxJobs, Queue: maxJobs})
 	s := &Service{core: c,
 		sites: &sites{c, d}, nodes: &nodes{c}, policies: &policies{c}, admission: &admission{c, a},
 		items: &items{w}, recoveries: &recoveries{w},

@@ -9,7 +9,8 @@ import (
 	"github.com/homeward-dr/homeward/vault"
 )
 
-// Tune changes an item's priority, or pauses and resumes its replication.
+// Tune changes an item's priority, which is the order in which jobs that wait for one
+// limit get their turn, also of those that wait already; or pauses and resumes its replication.
 func (s *recoveries) Tune(ctx context.Context, id homeward.ItemID, req vault.TuneRequest) (vault.Item, error) {
 	var it vault.Item
 	err := s.order(ctx, asked{need: vault.Operator, action: "item.tune", subject: "item " + string(id), detail: req}, func(ctx context.Context, _ vault.Caller) error {
@@ -33,6 +34,7 @@ func (s *recoveries) Tune(ctx context.Context, id homeward.ItemID, req vault.Tun
 			if err != nil {
 				return err
 			}
+			s.engine.Reorder(id)
 		}
 		if it, err = s.store.Items.Get(ctx, string(id)); err != nil {
 			return err

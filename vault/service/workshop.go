@@ -22,6 +22,7 @@ type workshop struct {
 	gatherer  *gatherer
 	discovery *discovery
 	engine    *job.Engine
+	bounds    Limits
 }
 
 // assignment is the stored input of a job: what was asked for, and the facts that its
