@@ -167,6 +167,8 @@ func (s *story) protect(ctx context.Context) error {
 			if err := s.Operator.Do(ctx, "item", "protect", "home/"+string(g.item), "--to", "away", "--policy", policy, "--wait"); err != nil {
 				return err
 			}
+		}
+		for _, g := range s.guests { // they start side by side
 			if _, err := s.hear(ctx, g, "home", 0); err != nil {
 				return err
 			}
