@@ -10,7 +10,9 @@ import (
 // the side that ran before runs and replicates again from where it stood. A
 // failover that did not come as far as to serve its point can be cancelled too;
 // then the machine is brought back even if the standby side cannot be told, and
-// Cancel, called again until it succeeds, tells it later.
+// Cancel, called again until it succeeds, tells it later. If the replica went on in
+// between, by what was still on its way, the machine is started once more for that, and
+// what its agent cannot account for waits for a Resync.
 func (it *Item) Cancel(ctx context.Context) error {
 	raised := it.State == FailedOver
 	switch it.List.Op {
@@ -54,7 +56,13 @@ func (it *Item) cancel(ctx context.Context, raised bool) error {
 	}
 	resumed := it.Generation == next // by an attempt that could not tell the standby side
 	if resumed && untold == nil && it.List.Drained.Generation != next && it.List.Drained != it.Base {
-		it.List = Unfinished{} // the replica stands elsewhere than was thought: once more, under another generation
+		// The replica stands elsewhere than was thought: what the process server still held
+		// arrived there. Once more, under another generation.
+		if it.Log != nil {
+			it.Log.Warn("the machine is stopped and started once more: its replica went on while the standby side could not be told",
+				"item", it.ID(), "began at", it.Base, "stands at", it.List.Drained)
+		}
+		it.List = Unfinished{}
 		return it.cancel(ctx, raised)
 	}
 	if !raised || !it.Planned { // it may still run under the old generation
