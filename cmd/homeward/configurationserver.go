@@ -93,6 +93,7 @@ func (c *command) configurationServer() *cobra.Command {
 	var site siteFlags
 	cmd := &cobra.Command{Use: "configuration-server", Short: "Run a configuration server: it does at its site what the vault asks for", Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			f.enrol.site = site.name // with the token of another site it would do there what is meant for here
 			return c.runNode(cmd.Context(), pki.ConfigurationServer, f, func(ctx context.Context, n node) (opened, error) {
 				return openConfigurationServer(ctx, n, site)
 			})

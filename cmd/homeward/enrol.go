@@ -29,6 +29,7 @@ type enrolFlags struct {
 	token     string
 	tokenFile string
 	name      string
+	site      string // that this node says it is at; empty: that of its token
 	advertise []string
 }
 
@@ -85,7 +86,7 @@ func hasIdentity(dir string) bool {
 
 // enrolment is what the flags ask for.
 func (c *command) enrolment(want pki.Role, f *nodeFlags) (enrol.Request, error) {
-	r := enrol.Request{Vaults: f.enrol.vaults, Peer: pki.Peer{Role: want, Name: f.enrol.name}, Version: buildVersion().Version,
+	r := enrol.Request{Vaults: f.enrol.vaults, Peer: pki.Peer{Role: want, Name: f.enrol.name}, Site: f.enrol.site, Version: buildVersion().Version,
 		Dir: f.identity, FS: durable.OS(), Log: c.logger()}
 	text, err := f.enrol.tokenText()
 	if err != nil {
