@@ -169,7 +169,10 @@ func describe(f Facts) (why, next string) {
 	case vault.Enabling:
 		return "replication is not enabled yet", "enable it again, or disable it"
 	case vault.Synchronizing:
-		return "its first recovery point does not stand yet", "wait for it, or resynchronize"
+		if f.Job == "" { // whoever waited for it was cancelled
+			return "its first recovery point does not stand yet", "resynchronize: no job waits for it"
+		}
+		return "its first recovery point does not stand yet", "wait for it"
 	case vault.Protected:
 		return "it is protected and runs at its " + site, ""
 	case vault.FailedOver:

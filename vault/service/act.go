@@ -1,8 +1,9 @@
 package service
 
 import (
+	"bytes"
 	"context"
-	"reflect"
+	"encoding/json"
 	"time"
 
 	"github.com/homeward-dr/homeward"
@@ -85,10 +86,17 @@ func (s *recoveries) asked(ctx context.Context, req vault.ActionRequest) (j vaul
 	if err != nil {
 		return j, false, err
 	}
-	if j.Item != req.Item || j.Action != req.Action || a.Machine != req.Machine || !reflect.DeepEqual(a.Input, req.Input) {
+	if j.Item != req.Item || j.Action != req.Action || a.Machine != req.Machine || !same(a.Input, req.Input) {
 		return j, false, homeward.Errorf(string(req.Action), homeward.Conflict, "key "+req.Key, "use another key", "it was used for job %s (%s), which is something else", j.ID, j.Title)
 	}
 	return s.engine.Live(j), true, nil
+}
+
+// same compares two inputs as they are written: what is empty is as good as left out.
+func same(a, b vault.Input) bool {
+	x, err := json.Marshal(a)
+	y, again := json.Marshal(b)
+	return err == nil && again == nil && bytes.Equal(x, y)
 }
 
 // busy says what is possible instead, for a job that could not begin.

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/homeward-dr/homeward"
@@ -62,10 +63,23 @@ func (k *keeper) run(ctx context.Context) {
 
 func (k *keeper) tend(ctx context.Context, it vault.Item) error {
 	left := it.Test.State == vault.TestOpen || it.Test.State == vault.TestClosing // by a clean-up that failed
+	if err := k.alerts.settle(ctx, fromKeeper, "item "+string(it.ID), overdue(it, left, k.now())...); err != nil {
+		return err
+	}
 	if left && !it.Test.Expires.IsZero() && k.now().After(it.Test.Expires) {
 		return k.expire(ctx, it)
 	}
 	return k.look(ctx, it.ID)
+}
+
+// overdue tells of a test failover that the vault could not clean up.
+func overdue(it vault.Item, left bool, now time.Time) []vault.Alert {
+	if !left || it.Test.Expires.IsZero() || now.Sub(it.Test.Expires) < expireAgain {
+		return nil
+	}
+	return []vault.Alert{{Code: "test-overdue", Severity: vault.SeverityWarning,
+		Text:   fmt.Sprintf("its test failover ran out at %s and could not be cleaned up; the vault goes on trying", it.Test.Expires.UTC().Format(time.RFC3339)),
+		Remedy: "see why its clean-up failed with 'homeward job list --item " + string(it.ID) + "'"}}
 }
 
 // look owns an item while it is looked at, unless somebody has something to do with it:
@@ -80,10 +94,59 @@ func (k *keeper) look(ctx context.Context, id homeward.ItemID) error {
 	if err != nil || it.Job != "" || it.Record == nil {
 		return err
 	}
+	if it, err = k.rename(ctx, it); err != nil {
+		return err
+	}
 	if err := k.adopt(ctx, it); err != nil {
 		return err
 	}
 	return k.fence(ctx, it)
+}
+
+// rename lets a record know a machine by the name that its site has for it now, where
+// the inventory has found it under the same UUID: by the old one the site would say that
+// there is none, and nobody would power it off.
+func (k *keeper) rename(ctx context.Context, it vault.Item) (vault.Item, error) {
+	for site, ref := range it.Record.Refs {
+		_, err := k.store.Machines.Get(ctx, machineID(site, ref))
+		if ref.UUID == "" || homeward.KindOf(err) != homeward.NotFound {
+			if err != nil && homeward.KindOf(err) != homeward.NotFound {
+				return it, err
+			}
+			continue
+		}
+		now, err := k.byUUID(ctx, site, ref.UUID)
+		if err != nil || now.UUID == "" {
+			return it, err
+		}
+		it, err = k.store.Items.Change(ctx, string(it.ID), func(it *vault.Item) error {
+			r := *it.Record
+			r.Refs = maps.Clone(r.Refs)
+			r.Refs[site] = now
+			follow(it, r)
+			return nil
+		})
+		if err != nil {
+			return it, err
+		}
+	}
+	return it, nil
+}
+
+// byUUID is the one machine of a UUID that a site lists; zero: there is none.
+func (k *keeper) byUUID(ctx context.Context, site, uuid string) (found homeward.Ref, err error) {
+	for m, err := range k.store.Machines.All(ctx, vault.Query{Site: site}) {
+		switch {
+		case err != nil:
+			return found, err
+		case m.Presence != vault.Present || m.Found.Ref.UUID != uuid:
+		case found.UUID != "":
+			return homeward.Ref{}, homeward.Errorf("follow machine", homeward.Conflict, "site "+site, "give each machine a UUID of its own", "several machines have UUID %s", uuid)
+		default:
+			found = m.Found.Ref
+		}
+	}
+	return found, nil
 }
 
 // suggest says, of a process server or master target that is away, where its items

@@ -133,12 +133,12 @@ func (m *monitor) skew(ctx context.Context, it vault.Item) time.Duration {
 func (m *monitor) settle(ctx context.Context, it vault.Item, h heard, r vault.Replication, threshold time.Duration) error {
 	subject := "item " + string(it.ID)
 	if !r.Newest.IsZero() || it.State != vault.Protected || threshold <= 0 {
-		if err := m.alerts.settle(ctx, fromMonitor, subject, late(it, r, threshold, m.now())...); err != nil {
+		if err := m.alerts.settle(ctx, fromMonitor, subject, append(late(it, r, threshold, m.now()), unattended(it)...)...); err != nil {
 			return err
 		}
 	}
 	if answered(h.agent) {
-		if err := m.alerts.settle(ctx, fromAgent, subject, alarms(h.capture.Alarms)...); err != nil {
+		if err := m.alerts.settle(ctx, fromAgent, subject, append(alarms(h.capture.Alarms), h.torn(it)...)...); err != nil {
 			return err
 		}
 	}
@@ -232,6 +232,28 @@ func (h heard) replication(was vault.Replication, replicates bool, now time.Time
 		r.RPO = max(0, now.Sub(r.Newest).Seconds())
 	}
 	return r
+}
+
+// unattended tells of an item that nobody waits for any more: the job that did has failed
+// or was cancelled, and it would synchronize for ever.
+func unattended(it vault.Item) []vault.Alert {
+	if it.State != vault.Synchronizing || it.Job != "" {
+		return nil
+	}
+	return []vault.Alert{{Code: "synchronization-unattended", Severity: vault.SeverityCritical,
+		Text:   "it is not protected: the job that waited for its first recovery point did not succeed",
+		Remedy: "see why with 'homeward job list --item " + string(it.ID) + "', then 'homeward item resync " + string(it.ID) + "'"}}
+}
+
+// torn tells of an agent that does not know all that was written, as after a power loss:
+// until it is compared no recovery point is made.
+func (h heard) torn(it vault.Item) []vault.Alert {
+	if it.State != vault.Protected || it.Job != "" || h.agent != nil || h.capture.Complete {
+		return nil
+	}
+	return []vault.Alert{{Code: "resync-needed", Severity: vault.SeverityCritical,
+		Text:   "its agent does not know exactly what was written: no recovery point is made until that is compared",
+		Remedy: "resynchronize it: 'homeward item resync " + string(it.ID) + "'"}}
 }
 
 // byVault is an agent's time by the vault's clock; zero stays zero.

@@ -103,7 +103,7 @@ func (s *recoveries) foretell(ctx context.Context, it vault.Item, req vault.Acti
 			return err
 		}
 		p.Seeds = &seeds
-	case vault.Failover, vault.FailbackAction, vault.ChangePoint, vault.CancelFailover:
+	case vault.Failover, vault.FailbackAction, vault.ChangePoint, vault.CancelFailover, vault.Disable:
 		p.Losses = append(p.Losses, s.losses(ctx, it, req)...)
 	}
 	return nil
@@ -126,6 +126,8 @@ func (c *core) look(ctx context.Context, stored vault.Item) (*recovery.Item, err
 func (s *recoveries) losses(ctx context.Context, it vault.Item, req vault.ActionRequest) (all []string) {
 	now, known := s.monitor.last(it.ID)
 	switch req.Action {
+	case vault.Disable:
+		return disabled(it)
 	case vault.CancelFailover:
 		return []string{"everything the failed-over machine wrote is dropped with its overlay"}
 	case vault.ChangePoint:
@@ -148,6 +150,18 @@ func (s *recoveries) losses(ctx context.Context, it vault.Item, req vault.Action
 			newest = now.replication.Newest.UTC().Format(time.RFC3339)
 		}
 		all = append(all, "what was written after the newest recovery point (from "+newest+") and cannot be shipped any more; it stays on the old side's disks until reprotect, and then as its branch")
+	}
+	return all
+}
+
+// disabled is what goes with an item.
+func disabled(it vault.Item) []string {
+	all := []string{"every recovery point of the item, and with them the way back to an older state"}
+	if it.ActiveSite == it.Original.Site && it.State != vault.FailedOver {
+		all = append(all, "the replica's disks at "+it.Recovery.Site)
+	}
+	if it.State == vault.Synchronizing && it.ActiveSite != it.Original.Site {
+		all = append(all, "the state that the machine had at "+it.Original.Site+": its disks there are being overwritten, boot no more until the synchronization ends, and without its points never")
 	}
 	return all
 }

@@ -123,6 +123,7 @@ func (s *site) Machines(ctx context.Context) (all []homeward.SiteMachine, err er
 			return nil, err
 		}
 		m.Machine.OSFamily, m.Machine.OSVersion = "linux", "6.1"
+		m.Ref.UUID = "uuid-" + name
 		all = append(all, m)
 	}
 	return all, nil
@@ -172,6 +173,10 @@ type awayTarget struct{ homeward.MasterTarget }
 
 func (awayTarget) Report(context.Context, homeward.ItemRequest) (homeward.ReplicaReport, error) {
 	return homeward.ReplicaReport{}, homeward.Errorf("ask master target", homeward.Unavailable, "master target", "start it", "it is away")
+}
+
+func (t awayTarget) CancelFailOver(ctx context.Context, req homeward.GenerationRequest) (homeward.ReplicaReport, error) {
+	return t.Report(ctx, homeward.ItemRequest{Item: req.Item})
 }
 
 func (r roles) Site(name string) (homeward.Site, error) {

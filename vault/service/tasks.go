@@ -42,7 +42,7 @@ func tasks() map[string]task {
 		lifecycle.PrepareFailback: drainActive,
 
 		lifecycle.ChangePreflight:  failPreflight,
-		lifecycle.CancelPreflight:  standing(),
+		lifecycle.CancelPreflight:  cancelPreflight,
 		lifecycle.CancelTask:       cancelFailover,
 		lifecycle.CommitPreflight:  standing(),
 		lifecycle.CommitTask:       commit,

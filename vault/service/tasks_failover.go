@@ -127,6 +127,15 @@ func pointChanged(_ context.Context, w *work) (bool, error) {
 	return w.item.List.Op == "" && w.item.Point.Position == w.asked.Chosen, nil
 }
 
+// cancelPreflight is standing where something was served. Else the machine is brought
+// back also if the other side cannot be told: it may be off by now, and run nowhere.
+func cancelPreflight(ctx context.Context, w *work) error {
+	if w.item.State != recovery.FailedOver {
+		return nil
+	}
+	return standing()(ctx, w)
+}
+
 func cancelFailover(ctx context.Context, w *work) error {
 	if w.item.State == recovery.Protected && w.item.List.Op == "" {
 		return nil

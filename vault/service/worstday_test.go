@@ -2,6 +2,7 @@ package service
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -95,9 +96,12 @@ func TestTestFailover_ExpiryFails(t *testing.T) {
 	if it := r.item(ctx, "m0"); it.Test.State != vault.TestClosing {
 		t.Fatalf("%+v", it.Test)
 	}
-	r.absent.Delete("mt-away")
 	r.clock.forward(expireAgain)
-	r.until(ctx, "the second clean-up", func() bool { return r.item(ctx, "m0").Test.State == vault.TestNone })
+	r.until(ctx, "an alert", func() bool { return r.alerted(ctx, "test-overdue") })
+	r.absent.Delete("mt-away")
+	r.clock.forward(2 * expireAgain)
+	r.until(ctx, "another clean-up", func() bool { return r.item(ctx, "m0").Test.State == vault.TestNone })
+	r.until(ctx, "the end of the alert", func() bool { return !r.alerted(ctx, "test-overdue") })
 }
 
 // What is known last keeps an alert open, also over a restart of the vault.
@@ -240,4 +244,100 @@ func TestFailover_TestOpen(t *testing.T) {
 	r.do(ctx, "m0", vault.Commit, vault.Input{})
 	r.do(ctx, "m0", vault.Reprotect, vault.Input{})
 	r.is(ctx, "m0", vault.Protected, "away")
+}
+
+// What is left out and what is empty are the same request.
+func TestSame(t *testing.T) {
+	a, b := vault.Input{Shutdown: true}, vault.Input{Shutdown: true, Overrides: map[string]string{}}
+	if !same(a, b) || same(a, vault.Input{}) {
+		t.Error("requests are compared by how they are held, not by what they say")
+	}
+}
+
+// Who would disable an item amid its way back is told that its old state goes.
+func TestPlan_DisableLosses(t *testing.T) {
+	r, ctx := newProtected(t)
+	p, err := r.Plan(admin(ctx), vault.ActionRequest{Item: "m0", Action: vault.Disable})
+	must(t, err)
+	if len(p.Losses) != 2 {
+		t.Errorf("%q", p.Losses)
+	}
+	it, err := r.store.Items.Get(ctx, "m0")
+	must(t, err)
+	it.State, it.ActiveSite = vault.Synchronizing, "away"
+	if all := disabled(it); len(all) != 2 || !strings.Contains(all[1], "at home") {
+		t.Errorf("%q", all)
+	}
+}
+
+// A machine that its site knows by another name now is found by its UUID: by the old
+// name nobody would find it on.
+func TestKeeper_Rename(t *testing.T) {
+	r, ctx := newProtected(t)
+	m, err := r.store.Machines.Get(ctx, "home/m0")
+	must(t, err)
+	if m.Found.Ref.UUID == "" {
+		t.Fatal("the site gives no UUIDs")
+	}
+	_, err = r.store.Items.Change(ctx, "m0", func(it *vault.Item) error {
+		it.Record.Refs["home"] = homeward.Ref{Native: "as-it-was", UUID: m.Found.Ref.UUID}
+		it.Machine = "home/as-it-was"
+		return nil
+	})
+	must(t, err)
+	r.until(ctx, "its name", func() bool {
+		it, err := r.store.Items.Get(ctx, "m0")
+		must(t, err)
+		return it.Machine == "home/m0" && it.Record.Refs["home"] == m.Found.Ref
+	})
+}
+
+// An item that nobody waits for is not protected, and somebody is told.
+func TestAlerts_Unattended(t *testing.T) {
+	r, ctx := newRig(t, world.Options{})
+	r.do(ctx, "m0", vault.Enable, vault.Input{Target: "away", Policy: "gold"})
+	it, err := r.store.Items.Get(ctx, "m0")
+	must(t, err)
+	for state, want := range map[vault.State]int{vault.Protected: 0, vault.Synchronizing: 1} {
+		if it.State, it.Job = state, ""; len(unattended(it)) != want {
+			t.Errorf("%s: %+v", state, unattended(it))
+		}
+		if it.Job = "a job"; len(unattended(it)) != 0 {
+			t.Errorf("%s, with a job: %+v", state, unattended(it))
+		}
+	}
+}
+
+// An agent that lost its map makes no point, and somebody is told before the RPO is.
+func TestAlerts_Torn(t *testing.T) {
+	for complete, want := range map[bool]int{true: 0, false: 1} {
+		h := heard{capture: homeward.CaptureReport{Complete: complete}}
+		if got := h.torn(vault.Item{State: vault.Protected}); len(got) != want {
+			t.Errorf("complete %t: %+v", complete, got)
+		}
+		if got := h.torn(vault.Item{State: vault.FailedOver}); len(got) != 0 {
+			t.Errorf("failed over: %+v", got)
+		}
+	}
+}
+
+// A failover that stopped the machine and then lost its master target is cancelled: the
+// machine runs again before that one can be told.
+func TestCancel_TargetAway(t *testing.T) {
+	r, ctx := newProtected(t)
+	_, err := r.w.Home.Hyper.PowerOff(ctx, "off", homeward.Ref{Native: "m0"}, homeward.Stop{})
+	must(t, err)
+	_, err = r.store.Items.Change(ctx, "m0", func(it *vault.Item) error {
+		it.Record.Next = it.Record.Generation.Next()
+		it.Record.List = recovery.Unfinished{Op: "fail over", Next: it.Record.Next, Done: map[string]bool{}}
+		return nil
+	})
+	must(t, err)
+	r.absent.Store("mt-away", true)
+	j, err := r.Act(admin(ctx), vault.ActionRequest{Item: "m0", Action: vault.CancelFailover})
+	must(t, err)
+	r.until(ctx, "the machine", func() bool { return r.w.Home.Hyper.Guest("m0") != nil })
+	r.absent.Delete("mt-away")
+	r.wait(ctx, j.ID)
+	r.is(ctx, "m0", vault.Protected, "home")
 }
