@@ -25,12 +25,26 @@ func reprotectPreflight(ctx context.Context, w *work) error {
 	if err := w.placement.check(ctx, "reprotect", chosen); err != nil {
 		return err
 	}
+	if err := bound("reprotect", w.stored, chosen); err != nil {
+		return err
+	}
 	if err := w.stops(ctx, w.stored); err != nil {
 		return err
 	}
 	return w.change(ctx, func(it *vault.Item) {
 		*endOf(it, d.From), *endOf(it, d.To) = chosen.from, chosen.to
 	})
+}
+
+// bound refuses another master target, or another volume of it, once that of the side
+// that stands by may have the replica: it would be torn in two.
+func bound(op string, it vault.Item, chosen way) error {
+	now := *endOf(&it, chosen.to.Site)
+	if it.Record == nil || !it.Record.Bound() || now.MasterTarget == chosen.to.MasterTarget && now.Retention == chosen.to.Retention {
+		return nil
+	}
+	return homeward.Errorf(op, homeward.Conflict, fieldMasterTarget, "leave it out, and end what was begun with "+now.MasterTarget+"; if it never comes back, disable the item with force",
+		"an earlier attempt may have made the replica at master target %s already", now.MasterTarget)
 }
 
 // direction is the one that the reprotect makes.
