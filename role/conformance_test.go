@@ -41,6 +41,11 @@ var contracts = []struct {
 		func(n *Node) any { return Site(n) },
 	},
 	{
+		pki.Peer{Role: pki.ConfigurationServer, Name: "cs-2"}, reflect.TypeFor[homeward.Prober](),
+		func(r *recorder) http.Handler { return SiteHandler(fakeSite{r}) },
+		func(n *Node) any { return Site(n) },
+	},
+	{
 		pki.Peer{Role: pki.Agent, Name: "member-1"}, reflect.TypeFor[homeward.Member](),
 		func(r *recorder) http.Handler { return MemberHandler(fakeMember{r}) },
 		func(n *Node) any { return Member(n) },

@@ -18,6 +18,10 @@ func (f fakeMember) Probe(ctx context.Context, r homeward.ProbeRequest) (homewar
 
 type fakeSite struct{ *recorder }
 
+func (f fakeSite) Try(ctx context.Context, r homeward.TryRequest) (homeward.TryReport, error) {
+	return record[homeward.TryReport](ctx, f.recorder, "Try", r)
+}
+
 func (f fakeSite) Capabilities(ctx context.Context) (homeward.Capabilities, error) {
 	return record[homeward.Capabilities](ctx, f.recorder, "Capabilities")
 }

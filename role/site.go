@@ -76,10 +76,11 @@ type (
 )
 
 // SiteHandler serves a site: what a configuration server does. Operations are
-// begun by one call and polled by another: they outlive a connection.
+// begun by one call and polled by another: they outlive a connection. One that is a
+// homeward.Prober too is served as such.
 func SiteHandler(s homeward.Site) http.Handler {
 	h := siteHandler{s}
-	return contract("site", map[string]http.Handler{
+	methods := map[string]http.Handler{
 		"capabilities": method(h.capabilities),
 		"machines":     method(h.machines),
 		"machine":      method(h.machine),
@@ -98,7 +99,11 @@ func SiteHandler(s homeward.Site) http.Handler {
 		"guard":        method(h.guard),
 		"guards-of":    method(h.guardsOf),
 		"unguard":      method(h.unguard),
-	})
+	}
+	if p, tries := s.(homeward.Prober); tries {
+		methods["try"] = method(p.Try)
+	}
+	return contract("site", methods)
 }
 
 type siteHandler struct{ homeward.Site }
@@ -179,10 +184,15 @@ func (h siteHandler) unguard(ctx context.Context, r guardRequest) (homeward.Done
 	return homeward.Done{}, h.Unguard(ctx, r.Guard)
 }
 
-// Site calls the site whose configuration server is at a node.
+// Site calls the site whose configuration server is at a node. It is a homeward.Prober
+// too, which answers Unsupported where the node is none.
 func Site(n *Node) homeward.Site { return site{n} }
 
 type site struct{ at *Node }
+
+func (s site) Try(ctx context.Context, r homeward.TryRequest) (homeward.TryReport, error) {
+	return callWithin[homeward.TryReport](ctx, s.at, "site/try", r, maxProbe)
+}
 
 func (s site) Capabilities(ctx context.Context) (homeward.Capabilities, error) {
 	return call[homeward.Capabilities](ctx, s.at, "site/capabilities", noArguments{})

@@ -133,9 +133,9 @@ func (a *actionFlags) node(r *remote, cmd *cobra.Command, into *string, name, us
 
 func (a *actionFlags) addProbe(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&a.probe.TCP, "probe-tcp", "", "booted means: `host:port` accepts")
-	f.StringVar(&a.probe.HTTP, "probe-http", "", "booted means: this `URL` answers")
-	f.StringArrayVar(&a.probe.Command, "probe-command", nil, "booted means: this command succeeds at the site; one `word` each time; no site can do that yet")
+	f.StringVar(&a.probe.TCP, "probe-tcp", "", "booted means: `host:port` accepts, as the site's configuration server sees it")
+	f.StringVar(&a.probe.HTTP, "probe-http", "", "booted means: this `URL` answers the site's configuration server")
+	f.StringArrayVar(&a.probe.Command, "probe-command", nil, "booted means: this program, allowed at the site's configuration server, succeeds there; one `word` each time")
 	f.DurationVar(&a.probe.Timeout, "probe-timeout", 0, "how long it may take; 0: 5m")
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/durable"
+	"github.com/homeward-dr/homeward/member"
 	"github.com/homeward-dr/homeward/pki"
 	"github.com/homeward-dr/homeward/role"
 	"github.com/homeward-dr/homeward/site/local"
@@ -22,7 +23,14 @@ type siteFlags struct {
 	guest        string
 	networks     []string
 	machines     string
+	probes       []string // programs that may be run to see whether a machine is up
 	local        local.Config
+}
+
+// siteAndProber is what a configuration server is to the vault.
+type siteAndProber struct {
+	*local.Site
+	*member.Prober
 }
 
 func (f *siteFlags) register(cmd *cobra.Command) {
@@ -38,6 +46,7 @@ func (f *siteFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&f.local.Append, "append", "", "`words` added to its command line")
 	flags.StringArrayVar(&f.local.Workload, "workload", nil, "`word` of the command of builtin machines, once for each (default: this program's own)")
 	flags.BoolVar(&f.local.Tied, "tied", false, "end machines with this process; else they run on")
+	flags.StringArrayVar(&f.probes, "allow-probe-command", nil, "absolute `path` of a program that operators may have run here, with any arguments, to see whether a machine is up; several times (default: none)")
 	flags.StringVar(&f.machines, "machines", "", "`file` with a JSON list of machines to make if they are missing")
 }
 
@@ -51,6 +60,11 @@ func (f *siteFlags) config(n node) (local.Config, error) {
 	}
 	if f.driver != "local" {
 		return bad("--driver", "give local", "no such driver: %q", f.driver)
+	}
+	for _, path := range f.probes {
+		if err := (homeward.TryRequest{Command: []string{path}}).Validate(); err != nil {
+			return bad("--allow-probe-command", "give the absolute path of a program", "%q", path)
+		}
 	}
 	c := f.local
 	if len(c.Datastores) == 0 {
@@ -130,5 +144,5 @@ func openConfigurationServer(ctx context.Context, n node, f siteFlags) (opened, 
 	if err := makeMachines(ctx, s, config.Datastores[0], wanted); err != nil {
 		return opened{}, errors.Join(err, shut())
 	}
-	return opened{control: role.SiteHandler(s), close: shut}, nil
+	return opened{control: role.SiteHandler(siteAndProber{s, member.NewProber(f.probes...)}), close: shut}, nil
 }

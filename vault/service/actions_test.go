@@ -3,12 +3,14 @@ package service
 import (
 	"context"
 	"encoding/json"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/durable"
 	"github.com/homeward-dr/homeward/pki"
 	"github.com/homeward-dr/homeward/test/world"
 	"github.com/homeward-dr/homeward/vault"
@@ -114,6 +116,30 @@ func TestFailover_ProbeSuspends(t *testing.T) {
 	kind(t, err, homeward.Invalid, "wings")
 	_, err = r.TellJob(admin(ctx), vault.JobRequest{ID: j.ID, Action: vault.JobSkip})
 	must(t, err)
+	r.wait(ctx, j.ID)
+	r.is(ctx, "m0", vault.FailedOver, "away")
+}
+
+// A probe may be a program, tried at the machine's site until it says that it is up; one
+// that the site does not allow leaves the job to a person at once.
+func TestFailover_CommandProbe(t *testing.T) {
+	r, ctx := newProtected(t)
+	up := filepath.Join(t.TempDir(), "up")
+	j, err := r.Act(admin(ctx), vault.ActionRequest{Item: "m0", Action: vault.Failover,
+		Input: vault.Input{Probe: &vault.Probe{Command: []string{"/bin/cat", up}}}})
+	must(t, err)
+	r.until(ctx, "the suspension", func() bool {
+		j, err = r.Job(admin(ctx), j.ID)
+		must(t, err)
+		return j.State == vault.JobPaused
+	})
+	if !strings.Contains(j.Error.Message, "/bin/cat") {
+		t.Errorf("suspended for %q", j.Error.Message)
+	}
+	_, err = r.TellJob(admin(ctx), vault.JobRequest{ID: j.ID, Action: vault.JobRetry,
+		Input: json.RawMessage(`{"probe":{"command":["/bin/sh","-c","test -e ` + up + `"]}}`)})
+	must(t, err)
+	must(t, durable.WriteFile(durable.OS(), up, nil, 0o600))
 	r.wait(ctx, j.ID)
 	r.is(ctx, "m0", vault.FailedOver, "away")
 }

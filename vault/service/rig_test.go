@@ -14,6 +14,7 @@ import (
 	"github.com/homeward-dr/homeward/durable"
 	"github.com/homeward-dr/homeward/durable/powerloss"
 	"github.com/homeward-dr/homeward/enrol"
+	"github.com/homeward-dr/homeward/member"
 	"github.com/homeward-dr/homeward/pki"
 	"github.com/homeward-dr/homeward/recovery"
 	"github.com/homeward-dr/homeward/store"
@@ -60,6 +61,7 @@ func (c *clock) forward(d time.Duration) {
 // site is a world's site behind its configuration server, which can be away.
 type site struct {
 	*world.Hypervisor
+	*member.Prober
 
 	mu    sync.Mutex
 	names []string // of machines that were ever made
@@ -233,8 +235,9 @@ func newRig(t *testing.T, o world.Options) (*rig, context.Context) {
 	must(t, w.AwaitAll(ctx))
 	r := &rig{t: t, w: w, url: "sqlite:" + filepath.Join(t.TempDir(), "vault.db"), clock: &clock{},
 		tempo: Rhythm{Inventory: 200 * time.Millisecond, Monitor: 100 * time.Millisecond, Readiness: 300 * time.Millisecond, Expiry: 100 * time.Millisecond}}
-	r.sites = map[string]*site{"home": {Hypervisor: w.Home.Hyper, made: map[string]homeward.Operation{}},
-		"away": {Hypervisor: w.Away.Hyper, made: map[string]homeward.Operation{}}}
+	tries := member.NewProber("/bin/sh")
+	r.sites = map[string]*site{"home": {Hypervisor: w.Home.Hyper, Prober: tries, made: map[string]homeward.Operation{}},
+		"away": {Hypervisor: w.Away.Hyper, Prober: tries, made: map[string]homeward.Operation{}}}
 	for _, it := range w.Items {
 		var own []homeward.Attachment
 		for i, d := range it.Machine.Disks {

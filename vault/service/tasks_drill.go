@@ -60,7 +60,7 @@ func startTest(ctx context.Context, w *work) error {
 	if err := w.drill(ctx); err != nil {
 		return err
 	}
-	return w.booted(ctx, w.asked.Input.Probe, func(ctx context.Context) error {
+	return w.booted(ctx, w.item.Standby.Site, w.asked.Input.Probe, func(ctx context.Context) error {
 		m, err := w.item.Standby.Site.Machine(ctx, w.item.Test.Ref)
 		if err == nil && m.Power != homeward.PowerOn {
 			err = homeward.Errorf("wait for the test machine", homeward.Unavailable, "machine "+m.Ref.Native, "", "its power state is %s", m.Power)
