@@ -36,7 +36,7 @@ func (c *command) agent() *cobra.Command {
 	f.registerSockets(cmd)
 	cmd.Flags().StringVar(&live, "live", "", "`directory` on tmpfs for maps that survive a kill (default /dev/shm/homeward/NAME)")
 	cmd.Flags().StringVar(&spill, "spill", "", "`directory` for saved copies that do not fit into memory (default DIR/spill)")
-	cmd.Flags().StringVar(&guests.listen, "nbd-listen", "", "`host:port` to serve disks at over TCP and mutual TLS, instead of a unix socket")
+	cmd.Flags().StringVar(&guests.listen, "nbd-listen", "", "`host:port` to serve disks at over TCP and mutual TLS, to hosts with the identity of a configuration server, instead of a unix socket")
 	cmd.Flags().StringVar(&guests.advertise, "nbd-advertise", "", "`host:port` that guests reach --nbd-listen at (default: as bound)")
 	cmd.Flags().BoolVar(&commands, "allow-commands", false, "run the commands that policies name to freeze and thaw guests: who may change a policy then runs them as this agent")
 	return cmd
@@ -53,7 +53,7 @@ func openAgent(ctx context.Context, n node, live, spill string, guests tcpGuests
 		Commands: commands, Openers: n.openers(), Dial: next.dial, FS: n.fs, Log: n.log, Fault: n.fault,
 	}
 	if guests.listen != "" {
-		cfg.Listen, cfg.Advertise, cfg.TLS = guests.listen, guests.advertise, n.id.ServerTLS(pki.Roles()...)
+		cfg.Listen, cfg.Advertise, cfg.TLS = guests.listen, guests.advertise, n.id.ServerTLS(pki.ConfigurationServer)
 	}
 	a, err := agent.Open(ctx, cfg)
 	if err != nil {
