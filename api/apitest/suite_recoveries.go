@@ -71,7 +71,7 @@ func testTestFailover(s *suite) {
 	if item.Test.State != vault.TestOpen || item.Test.Network != s.Network || item.Test.Expires.IsZero() {
 		s.Errorf("test %+v", item.Test)
 	}
-	_, err = v.Act(ctx, vault.ActionRequest{Item: id, Action: vault.Failover})
+	_, err = v.Act(ctx, vault.ActionRequest{Item: id, Action: vault.Resync})
 	s.refused(homeward.Conflict, err)
 	s.act(vault.Operator, vault.ActionRequest{Item: id, Action: vault.CleanUpTest})
 	if item := s.reach(id, vault.Protected); item.Test.State != vault.TestNone || item.Test.Succeeded.IsZero() {

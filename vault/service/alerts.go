@@ -22,6 +22,7 @@ const (
 	fromNodes     = "nodes"
 	fromJobs      = "jobs"
 	fromKeeper    = "keeper"
+	fromDoubt     = "doubt"
 )
 
 // alerts keeps what somebody should know, until its cause is gone. Safe for

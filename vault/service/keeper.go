@@ -226,10 +226,15 @@ func (k *keeper) fence(ctx context.Context, stored vault.Item) error {
 		return err
 	}
 	m, on, err := it.Intruder(ctx)
+	subject := "item " + string(stored.ID)
+	if ctx.Err() == nil {
+		if told := k.alerts.settle(ctx, fromDoubt, subject, doubt(stored, err)...); told != nil {
+			return told
+		}
+	}
 	if err != nil {
 		return err // unknown is never off: the alarm stays as it is
 	}
-	subject := "item " + string(stored.ID)
 	if !on {
 		return k.alerts.settle(ctx, fromFence, subject)
 	}
@@ -247,6 +252,18 @@ func (k *keeper) fence(ctx context.Context, stored vault.Item) error {
 	}
 	_, _, err = it.FenceIntruder(ctx)
 	return err
+}
+
+// doubt tells, after a failover that was not planned, of a machine that may still run at
+// the site that was left, and that nobody can be asked about.
+func doubt(it vault.Item, unknown error) []vault.Alert {
+	r := it.Record
+	if unknown == nil || r.Planned || r.Parting.Off || r.State != recovery.FailedOver && r.State != recovery.Committed {
+		return nil
+	}
+	return []vault.Alert{{Code: "old-machine-unknown", Severity: vault.SeverityWarning,
+		Text:   fmt.Sprintf("it is not known whether the machine still runs at site %s, which it was failed over from (R46)", otherSite(it)),
+		Remedy: "see there that it is off, or keep users off it; when the site returns the vault looks by itself"}}
 }
 
 // adopt learns of generations that others have raised (an offline recovery at a

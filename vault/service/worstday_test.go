@@ -341,3 +341,18 @@ func TestCancel_TargetAway(t *testing.T) {
 	r.wait(ctx, j.ID)
 	r.is(ctx, "m0", vault.Protected, "home")
 }
+
+// A site that was lost may still run the machine: somebody is told, until it is known.
+func TestFailover_OldMachineUnknown(t *testing.T) {
+	r, ctx := newProtected(t)
+	r.sites["home"].leave(true)
+	r.do(ctx, "m0", vault.Failover, vault.Input{})
+	r.until(ctx, "the doubt", func() bool { return r.alerted(ctx, "old-machine-unknown") })
+	r.sites["home"].leave(false)
+	r.until(ctx, "the certainty", func() bool {
+		m, err := r.sites["home"].Machine(ctx, homeward.Ref{Native: "m0"})
+		must(t, err)
+		return !r.alerted(ctx, "old-machine-unknown") && r.alerted(ctx, "copy-powered-on") == (m.Power == homeward.PowerOn)
+	})
+	r.is(ctx, "m0", vault.FailedOver, "away")
+}
