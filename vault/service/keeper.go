@@ -100,7 +100,10 @@ func (k *keeper) look(ctx context.Context, id homeward.ItemID) error {
 	if err := k.adopt(ctx, it); err != nil {
 		return err
 	}
-	return k.fence(ctx, it)
+	if err := k.fence(ctx, it); err != nil {
+		return err
+	}
+	return k.repolicy(ctx, it)
 }
 
 // rename lets a record know a machine by the name that its site has for it now, where

@@ -28,8 +28,9 @@ func (p *policies) Policy(ctx context.Context, name string) (vault.Policy, error
 }
 
 // PutPolicy makes a forward policy together with its failback policy (R130), or
-// changes a forward one. Items under way keep what they replicate by until their
-// next leg begins; the RPO threshold counts at once.
+// changes a forward one. Items that replicate by it follow within seconds, those that
+// synchronize when they are in sync, those that are failed over with their next leg; an
+// alert names each that cannot be told. The RPO threshold counts at once.
 func (p *policies) PutPolicy(ctx context.Context, req vault.PolicyRequest) (vault.Policy, error) {
 	var made vault.Policy
 	err := p.change(ctx, asked{need: vault.Contributor, action: "policy.put", subject: "policy " + req.Name, detail: req}, func(ctx context.Context) error {

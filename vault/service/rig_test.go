@@ -177,6 +177,10 @@ func (awayTarget) Report(context.Context, homeward.ItemRequest) (homeward.Replic
 	return homeward.ReplicaReport{}, homeward.Errorf("ask master target", homeward.Unavailable, "master target", "start it", "it is away")
 }
 
+func (t awayTarget) Prepare(ctx context.Context, req homeward.ReplicaRequest) (homeward.ReplicaReport, error) {
+	return t.Report(ctx, homeward.ItemRequest{Item: req.Machine.Item})
+}
+
 func (t awayTarget) CancelFailOver(ctx context.Context, req homeward.GenerationRequest) (homeward.ReplicaReport, error) {
 	return t.Report(ctx, homeward.ItemRequest{Item: req.Item})
 }

@@ -42,7 +42,7 @@ func removeReplicas(ctx context.Context, w *work) error {
 	if err := w.store.DropScores(ctx, w.id()); err != nil {
 		return err
 	}
-	for _, source := range []string{fromMonitor, fromAgent, fromTarget, fromFence, fromNodes, fromKeeper, fromDoubt} {
+	for _, source := range []string{fromMonitor, fromAgent, fromTarget, fromFence, fromNodes, fromKeeper, fromDoubt, fromPolicy} {
 		if err := w.alerts.settle(ctx, source, "item "+string(w.id())); err != nil {
 			return err
 		}
