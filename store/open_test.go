@@ -39,9 +39,9 @@ func TestWrongURLs(t *testing.T) {
 		t.Fatal(err)
 	}
 	newDatabase(t) // the server runs
-	_, err = Open(t.Context(), Config{URL: serverURL("none")})
+	_, err = Open(t.Context(), Config{URL: server.URL("none")})
 	refused(t, err, homeward.NotFound, "none")
-	_, err = Open(t.Context(), Config{URL: strings.Replace(serverURL("postgres"), "user=postgres", "user=none", 1)})
+	_, err = Open(t.Context(), Config{URL: strings.Replace(server.URL("postgres"), "user=postgres", "user=none", 1)})
 	refused(t, err, homeward.Unauthentic, "none")
 }
 
@@ -260,13 +260,13 @@ func TestServerGoneForAWhile(t *testing.T) {
 	s := open(t, newDatabase(t))
 	ctx := t.Context()
 	must(t, s.Sites.Insert(ctx, &vault.Site{Name: "home"}))
-	server.stop("immediate")
+	must(t, server.Stop("immediate"))
 	for range 3 {
 		refused(t, s.Sites.Insert(ctx, &vault.Site{Name: "away"}), homeward.Unavailable, s.where)
 		_, err := s.Sites.Get(ctx, "home")
 		refused(t, err, homeward.Unavailable, s.where)
 	}
-	must(t, runServer())
+	must(t, server.Start())
 	must(t, s.Sites.Insert(ctx, &vault.Site{Name: "away"}))
 	got(s.Sites.Get(ctx, "home"))(t)
 }
@@ -279,7 +279,7 @@ func TestFencedAfterLostConnection(t *testing.T) {
 	ctx := t.Context()
 	must(t, first.Sites.Insert(ctx, &vault.Site{Name: "home"}))
 	cut := func() {
-		asSuperuser(t, `SELECT pg_terminate_backend(l.pid, 5000) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+		server.Exec(t, `SELECT pg_terminate_backend(l.pid, 5000) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
 			WHERE l.locktype = 'advisory' AND d.datname = '`+url[len("postgres:///"):strings.Index(url, "?")]+`'`)
 	}
 	err := first.Tx(ctx, func(ctx context.Context) error {

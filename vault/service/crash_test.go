@@ -70,8 +70,10 @@ func (r *rig) killedIn(ctx context.Context, rng *rand.Rand, req vault.ActionRequ
 
 // The vault is killed at random writes of each job of the round trip, and each job
 // ends as if it had not been.
-func TestRoundTrip_VaultKilled(t *testing.T) {
-	r, ctx := newRig(t, world.Options{})
+func TestRoundTrip_VaultKilled(t *testing.T) { onBoth(t, roundTripKilled) }
+
+func roundTripKilled(t *testing.T, url string) {
+	r, ctx := newRigOn(t, url, world.Options{})
 	rng := powerloss.Rand(t)
 	for _, step := range []struct {
 		action vault.Action

@@ -233,11 +233,17 @@ func must(t testing.TB, err error) {
 // newRig makes sites, nodes and a policy; nothing is protected.
 func newRig(t *testing.T, o world.Options) (*rig, context.Context) {
 	t.Helper()
+	return newRigOn(t, newFile(t), o)
+}
+
+// newRigOn makes one whose vault keeps everything in an empty database.
+func newRigOn(t *testing.T, url string, o world.Options) (*rig, context.Context) {
+	t.Helper()
 	w := world.New(t, powerloss.Rand(t), o)
-	ctx, cancel := context.WithTimeout(t.Context(), 55*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 	must(t, w.AwaitAll(ctx))
-	r := &rig{t: t, w: w, url: "sqlite:" + filepath.Join(t.TempDir(), "vault.db"), clock: &clock{},
+	r := &rig{t: t, w: w, url: url, clock: &clock{},
 		tempo: Rhythm{Inventory: 200 * time.Millisecond, Monitor: 100 * time.Millisecond, Readiness: 300 * time.Millisecond, Expiry: 100 * time.Millisecond}}
 	tries := member.NewProber("/bin/sh")
 	r.sites = map[string]*site{"home": {Hypervisor: w.Home.Hyper, Prober: tries, made: map[string]homeward.Operation{}},

@@ -11,8 +11,10 @@ import (
 )
 
 // Two machines go there and come home, through the vault alone.
-func TestRoundTrip(t *testing.T) {
-	r, ctx := newRig(t, world.Options{Machines: [][]int64{{1 << 20}, {512 << 10, 512 << 10}}})
+func TestRoundTrip(t *testing.T) { onBoth(t, roundTrip) }
+
+func roundTrip(t *testing.T, url string) {
+	r, ctx := newRigOn(t, url, world.Options{Machines: [][]int64{{1 << 20}, {512 << 10, 512 << 10}}})
 	for _, id := range []homeward.ItemID{"m0", "m1"} {
 		r.do(ctx, id, vault.Enable, vault.Input{Target: "away", Policy: "gold"})
 		r.is(ctx, id, vault.Protected, "home")
