@@ -301,21 +301,32 @@ func (e *estate) write(n uint64) {
 	}
 }
 
+// newest waits for a point that was cut after an instant.
+func (e *estate) newest(g *guest, after time.Time) (at time.Time) {
+	e.t.Helper()
+	e.eventually("points of "+string(g.item), func() (bool, error) {
+		list, err := e.vault.Points(e.ctx, g.item)
+		if n := len(list.Points); n > 0 {
+			at = list.Points[n-1].Mark.At
+		}
+		return at.After(after), err
+	})
+	return at
+}
+
 // lose takes home away and returns, for each machine, the newest record that must not
 // be lost: it was announced before the newest point was cut.
 func (e *estate) lose() map[*guest]uint64 {
 	e.t.Helper()
+	began := time.Now()
+	for _, g := range e.guests {
+		e.newest(g, began)
+	}
 	e.Lose(e.home)
 	e.must(e.EndMachines(e.ctx, e.home))
 	least := map[*guest]uint64{}
 	for _, g := range e.guests {
-		e.eventually("points of "+string(g.item), func() (bool, error) {
-			list, err := e.vault.Points(e.ctx, g.item)
-			if n := len(list.Points); n > 0 {
-				least[g] = g.console.AckedBy(list.Points[n-1].Mark.At)
-			}
-			return least[g] > 0, err
-		})
+		least[g] = g.console.AckedBy(e.newest(g, began))
 	}
 	return least
 }

@@ -35,7 +35,10 @@ func (a *admission) Reconcile(ctx context.Context, force bool) (vault.Status, er
 			if it.Record == nil {
 				continue
 			}
-			if err := adopt(ctx, a.core, a.alerts, it, a.registry.MaxGeneration(it.ID)); err != nil {
+			if it, err = redraw(ctx, a.core, it); err != nil {
+				return err
+			}
+			if _, err := adopt(ctx, a.core, a.alerts, it, a.registry.MaxGeneration(it.ID)); err != nil {
 				return err
 			}
 		}
@@ -46,4 +49,18 @@ func (a *admission) Reconcile(ctx context.Context, force bool) (vault.Status, er
 		return err
 	})
 	return status, err
+}
+
+// redraw replaces the generation that an item's next move was to be given: the vault
+// may have given it after the backup, and a node that reports it would be taken for
+// one that obeys this vault. That of a move that is under way is kept.
+func redraw(ctx context.Context, c *core, it vault.Item) (vault.Item, error) {
+	return c.store.Items.Change(ctx, string(it.ID), func(it *vault.Item) error {
+		r := *it.Record
+		if r.List.Op == "" && r.Next.Fences(r.Generation) {
+			r.Next = homeward.Generation{Number: r.Next.Number, ID: homeward.NewID()}
+			it.Record = &r
+		}
+		return nil
+	})
 }
