@@ -221,7 +221,15 @@ func (r roles) Refresh(ctx context.Context, name string) (vault.Node, error) {
 
 func (r roles) Live(row vault.Node) vault.Node { return row }
 
-func (r roles) MaxGeneration(homeward.ItemID) homeward.Generation { return homeward.Generation{} }
+func (r roles) MaxGeneration(id homeward.ItemID) (newest homeward.Generation) {
+	for _, name := range []string{"mt-home", "mt-away"} {
+		report, err := r.side(name).Target.Report(context.Background(), homeward.ItemRequest{Item: id})
+		if err == nil && report.Generation.Number > newest.Number {
+			newest = report.Generation
+		}
+	}
+	return newest
+}
 
 func must(t testing.TB, err error) {
 	t.Helper()
