@@ -56,6 +56,7 @@ func (m *monitor) run(ctx context.Context) {
 			select {
 			case <-pace.C:
 			case <-ctx.Done():
+				return group.Wait()
 			}
 		}
 		return group.Wait()
