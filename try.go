@@ -56,7 +56,7 @@ func (r TryRequest) Validate() error {
 	if r.Timeout < 0 || r.Timeout > MaxTry {
 		return bad("probe.timeout", "give at most a minute for each try", "%v", r.Timeout)
 	}
-	host := ""
+	var host string
 	switch {
 	case len(r.Command) > 0:
 		if path := r.Command[0]; !filepath.IsAbs(path) || filepath.Clean(path) != path {

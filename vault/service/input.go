@@ -73,12 +73,3 @@ func words[S ~string](names []S) string {
 	}
 	return strings.Join(s, ", ")
 }
-
-func nonEmpty(all ...string) (some []string) {
-	for _, s := range all {
-		if s != "" {
-			some = append(some, s)
-		}
-	}
-	return some
-}
