@@ -65,7 +65,8 @@ func (it *Item) TestFailOver(ctx context.Context, req TestRequest) (TestReport, 
 		return TestReport{}, homeward.Errorf(op, homeward.Invalid, "name", "give it a name of its own", "the machine itself is called %s", req.Name)
 	}
 	if it.Test == nil {
-		if err := it.isolated(ctx, req.Network); err != nil {
+		way := homeward.Direction{From: it.Running.Name, To: it.Standby.Name}
+		if err := Isolated(ctx, it.Standby.Site, way, it.Machine, req.Network); err != nil {
 			return TestReport{}, err
 		}
 		it.Test = &Test{ID: homeward.NewID(), Side: it.Standby.Name, Request: req, Opened: time.Now().UTC()}
@@ -84,18 +85,19 @@ func (it *Item) TestFailOver(ctx context.Context, req TestRequest) (TestReport, 
 	return TestReport{Machine: m, Point: it.Test.View.Point, Network: req.Network, Opened: it.Test.Opened}, err
 }
 
-// isolated refuses a network that the standby side's site does not say is isolated.
-func (it *Item) isolated(ctx context.Context, network string) error {
+// Isolated refuses a network (Invalid) that a site does not say is isolated, for a
+// test failover of a machine there.
+func Isolated(ctx context.Context, site homeward.Site, d homeward.Direction, m homeward.Machine, network string) error {
 	bad := func(fix, format string, args ...any) error {
 		return homeward.Errorf("test failover", homeward.Invalid, networkField, fix, format, args...)
 	}
-	fields, err := it.Standby.Site.Options(ctx, homeward.Direction{From: it.Running.Name, To: it.Standby.Name}, it.Machine)
+	fields, err := site.Options(ctx, d, m)
 	if err != nil {
 		return err
 	}
 	i := slices.IndexFunc(fields, func(f homeward.Field) bool { return f.Name == networkField })
 	if i < 0 {
-		return bad("test at a site that tells its networks", "site %s does not tell which networks are isolated", it.Standby.Name)
+		return bad("test at a site that tells its networks", "site %s does not tell which networks are isolated", d.To)
 	}
 	var good []string
 	for _, o := range fields[i].Options {
@@ -108,7 +110,7 @@ func (it *Item) isolated(ctx context.Context, network string) error {
 			good = append(good, o.Value)
 		}
 	}
-	return bad("choose one of: "+strings.Join(good, ", "), "site %s has no network %q", it.Standby.Name, network)
+	return bad("choose one of: "+strings.Join(good, ", "), "site %s has no network %q", d.To, network)
 }
 
 func (it *Item) raiseTest(ctx context.Context, t *Test) error {

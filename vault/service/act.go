@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/recovery"
 	"github.com/homeward-dr/homeward/vault"
 	"github.com/homeward-dr/homeward/vault/lifecycle"
 )
@@ -184,6 +185,12 @@ func (s *recoveries) checkWay(ctx context.Context, it vault.Item, req vault.Acti
 			return homeward.Errorf("reprotect", homeward.Invalid, "direction", "leave it out: it follows from where the item runs (R38)", "the way from %s to %s is not the one that is possible", req.Input.Direction.From, req.Input.Direction.To)
 		}
 		return s.placement.checkReprotect(ctx, it, d, req.Input)
+	case vault.TestFailover: // before there is anything to clean up
+		site, err := s.roles.Site(otherSite(it))
+		if err != nil {
+			return err
+		}
+		return recovery.Isolated(ctx, site, homeward.Direction{From: it.ActiveSite, To: otherSite(it)}, it.Record.Machine, req.Input.Network)
 	}
 	return nil
 }
