@@ -91,10 +91,12 @@ func (e *estate) sites(machines ...string) {
 	e.home, err = e.AddSite(e.ctx, "home", all...)
 	e.must(err)
 	for _, g := range e.guests {
-		e.must(e.Guest.Format(e.ctx, filepath.Join(e.Datastore("home"), string(g.item)+"-root.raw")))
+		_, err = e.vault.RefreshSite(e.ctx, "home")
+		e.must(err)
+		m, err := e.vault.Machine(e.ctx, "home/"+string(g.item))
+		e.must(err)
+		e.must(e.Guest.Format(e.ctx, strings.TrimPrefix(m.Found.Disks[0].Ref, "file:")))
 	}
-	_, err = e.vault.RefreshSite(e.ctx, "home")
-	e.must(err)
 	_, err = e.vault.PutPolicy(e.ctx, vault.PolicyRequest{Name: "gold", Settings: policy()})
 	e.must(err)
 }
@@ -247,9 +249,9 @@ func (e *estate) heard() {
 				n, err := e.vault.Node(e.ctx, prog.Name)
 				return n.State == vault.NodeReady, err
 			})
-			if prog == p.Config {
-				e.eventually("site "+p.Name+" to be connected", func() (bool, error) {
-					s, err := e.vault.Site(e.ctx, p.Name)
+			if prog == p.Config { // asked anew: a vault that was just started believes what it knew
+				e.eventually("site "+p.Name+" to answer", func() (bool, error) {
+					s, err := e.vault.RefreshSite(e.ctx, p.Name)
 					return s.Connected, err
 				})
 			}
