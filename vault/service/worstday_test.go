@@ -45,7 +45,9 @@ func TestRestored_JobsWait(t *testing.T) {
 	r.sites["away"].leave(false)
 	stored, err := r.store.Jobs.Get(ctx, j.ID)
 	must(t, err)
-	r.until(ctx, "a look at the item", func() bool { return !r.item(ctx, "m0").Replication.As.IsZero() })
+	r.until(ctx, "a look at the item", func() bool { // its agent need not know it yet
+		return !strings.Contains(r.item(ctx, "m0").Replication.Why, "have not been asked")
+	})
 	now, err := r.store.Jobs.Get(ctx, j.ID)
 	must(t, err)
 	if now.Revision != stored.Revision {
