@@ -50,7 +50,7 @@ fuzz:
 
 # Whole-system tests: real processes, sockets, guests; judged by QEMU, nbdkit, libnbd, fio, PostgreSQL.
 system: build
-	$(GO) test -count=1 -timeout 30m ./test/...
+	$(GO) test -count=1 -parallel 4 -timeout 30m ./test/...
 
 # The randomised proofs, long: HOMEWARD_CASES rounds each.
 long: build

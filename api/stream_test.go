@@ -230,8 +230,18 @@ func TestStream_GivesUp(t *testing.T) {
 		}
 	})
 	eventually(t, "the stream to open", func() bool { return len(f.streams) == 1 })
-	b.cut()
-	wg.Wait()
+	// Again and again: cut before the answer has come, the request is simply sent anew.
+	ended := make(chan struct{})
+	go func() { wg.Wait(); close(ended) }()
+	eventually(t, "the client to give up", func() bool {
+		b.cut()
+		select {
+		case <-ended:
+			return true
+		default:
+			return false
+		}
+	})
 	// And an id that is not kept any more is told as such.
 	m.Keep(2)
 	admin := vault.WithCaller(t.Context(), vault.Caller{Access: vault.Administrator})
