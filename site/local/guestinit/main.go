@@ -18,6 +18,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -29,8 +30,8 @@ import (
 )
 
 const (
-	disk      = "/dev/nvme0n1"
-	dependent = "/dev/nvme1n1"
+	disk      = "/dev/vda"
+	dependent = "/dev/vdb"
 	scratch   = 4096 // blocks of the scratch file
 )
 
@@ -56,6 +57,9 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	if err := loadModules(); err != nil {
+		return err
+	}
 	if err := await(disk); err != nil {
 		return err
 	}
@@ -67,6 +71,26 @@ func run() error {
 		err = e
 	}
 	return err
+}
+
+// loadModules loads the driver of the disks, in the order of its files' names.
+func loadModules() error {
+	files, err := filepath.Glob("/modules/*.ko")
+	if err != nil {
+		return err
+	}
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		err = unix.FinitModule(int(f.Fd()), "", 0)
+		f.Close()
+		if err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("load %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 func keep(args map[string]string) error {
