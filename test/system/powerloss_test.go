@@ -32,9 +32,10 @@ func TestOldSideReturnsAfterPowerLoss(t *testing.T) {
 	if !suspect {
 		t.Error("after a power loss nothing is suspect")
 	}
-	// What differs within a suspect range is read a second time, block by block.
+	// What differs within a suspect range is read a second time, block by block: here
+	// that is little beside the ranges, which are hot extents and not the whole disk.
 	both, foreseen := 2*(int64(512<<20)+64<<20), took.Estimate.FullReads
-	if foreseen >= both || took.FullReads > 2*foreseen {
+	if foreseen > both/8*5 || took.FullReads > foreseen/8*9 {
 		t.Errorf("%d bytes were read, %d foreseen, to compare disks of %d on both sides: more than the suspect ranges", took.FullReads, foreseen, both)
 	}
 	r.write(20)
