@@ -29,6 +29,7 @@ type HealthReport struct {
 	At          time.Time             `json:"at"` // by the node's clock
 	OSFamily    string                `json:"os_family,omitempty"`
 	OSVersion   string                `json:"os_version,omitempty"`
+	Machine     string                `json:"machine,omitempty"` // UUID of the machine it runs in, as its firmware tells; empty: not known
 	Volumes     []Volume              `json:"volumes,omitempty"` // of a master target: what it could keep points on
 	Disks       int                   `json:"disks"`             // replica disks it holds open (R77)
 	Generations map[ItemID]Generation `json:"generations,omitempty"`

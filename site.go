@@ -97,6 +97,8 @@ type SiteMachine struct {
 	Disks   []Attachment `json:"disks"`
 	Power   PowerState   `json:"power"`
 	Guards  []Guard      `json:"guards,omitempty"`
+	// Snapshots of the machine at its site; nil: the site does not tell.
+	Snapshots *int `json:"snapshots,omitempty"`
 	// Console is where to read what the guest says (local: a file); may be empty.
 	Console string `json:"console,omitempty"`
 }

@@ -26,7 +26,9 @@ type Config struct {
 // Member implements homeward.Member. Safe for concurrent use.
 type Member struct {
 	config  Config
-	version string // of the operating system; empty: not known
+	family  string // of the operating system
+	version string // of it; empty: not known
+	machine string // UUID that this machine's firmware tells; empty: not known
 	probes  chan struct{}
 }
 
@@ -40,14 +42,30 @@ func New(c Config) *Member {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Member{config: c, version: osVersion("/etc/os-release"), probes: make(chan struct{}, maxProbes)}
+	m := &Member{config: c, machine: productUUID("/sys/class/dmi/id/product_uuid"), probes: make(chan struct{}, maxProbes)}
+	m.family, m.version = System()
+	return m
 }
 
 // Health implements homeward.Member.
 func (m *Member) Health(_ context.Context, req homeward.HealthRequest) (homeward.HealthReport, error) {
-	r := homeward.HealthReport{At: m.config.Now().UTC(), OSFamily: runtime.GOOS, OSVersion: m.version}
+	r := homeward.HealthReport{At: m.config.Now().UTC(), OSFamily: m.family, OSVersion: m.version, Machine: m.machine}
 	m.config.Tell(req, &r)
 	return r, nil
+}
+
+// System is the operating system that this process runs on; a version that it does
+// not tell is empty.
+func System() (family, version string) { return runtime.GOOS, osVersion("/etc/os-release") }
+
+// productUUID is what the firmware of this machine calls it; empty where there is
+// none, or where only root may read it.
+func productUUID(path string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(strings.TrimSpace(string(text)))
 }
 
 // osVersion is what an os-release file calls the system; empty if it says nothing.

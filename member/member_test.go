@@ -193,6 +193,20 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// A machine is named as its firmware does; where there is none, nothing is made up.
+func TestProductUUID(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "product_uuid")
+	if got := productUUID(path); got != "" {
+		t.Errorf("%q", got)
+	}
+	if err := os.WriteFile(path, []byte("4C4C4544-0051\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := productUUID(path); got != "4c4c4544-0051" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestOSVersion(t *testing.T) {
 	dir := t.TempDir()
 	for text, want := range map[string]string{

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -60,7 +61,7 @@ func findMachine(v vault.Vault, ctx context.Context, name string) (vault.Machine
 func showMachine(r *remote, m vault.Machine) error {
 	b := m.Found.Machine
 	if err := r.details("machine", m.ID, "name", b.Name, "site", m.Site, "presence", m.Presence, "seen", when(m.Seen), "power", m.Found.Power,
-		"system", strings.TrimSpace(b.OSFamily+" "+b.OSVersion), "protected as", m.Item, "console", m.Found.Console); err != nil {
+		"system", strings.TrimSpace(b.OSFamily+" "+b.OSVersion), "snapshots", snapshots(m), "protected as", m.Item, "console", m.Found.Console); err != nil {
 		return err
 	}
 	rows := [][]any{{"DISK", "SIZE", "AT", "FLAGS"}}
@@ -96,4 +97,12 @@ func showMachine(r *remote, m vault.Machine) error {
 func machineCommands(r *remote) *cobra.Command {
 	return group("machine", "What was found at the sites",
 		machines.listCommand(r, "List the machines"), machines.showCommand(r, "MACHINE", "Show a machine, by id or name"))
+}
+
+// snapshots of a machine, as its site told.
+func snapshots(m vault.Machine) string {
+	if m.Found.Snapshots == nil {
+		return "not known"
+	}
+	return strconv.Itoa(*m.Found.Snapshots)
 }

@@ -56,11 +56,27 @@ func (s *Site) describe(m *machine) homeward.SiteMachine {
 	if m.Process.alive() {
 		power = homeward.PowerOn
 	}
+	none := 0 // its disks are raw files, or what an agent exports: neither has snapshots here
 	return homeward.SiteMachine{
-		Ref: homeward.Ref{Native: m.Native, UUID: string(m.Machine.Item)}, Machine: m.Machine,
+		Ref: homeward.Ref{Native: m.Native, UUID: string(m.Machine.Item)}, Machine: s.withSystem(m.Machine), Snapshots: &none,
 		Disks: append([]homeward.Attachment(nil), m.Disks...), Power: power,
 		Guards: append([]homeward.Guard(nil), m.Guards...), Console: s.console(m.Native),
 	}
+}
+
+// withSystem adds the operating system that a definition leaves out, where this site
+// knows it: the built-in guest is a process, so it runs on its host's.
+func (s *Site) withSystem(m homeward.Machine) homeward.Machine {
+	if s.cfg.Guest != GuestBuiltin {
+		return m
+	}
+	if m.OSFamily == "" {
+		m.OSFamily = s.family
+	}
+	if m.OSVersion == "" && m.OSFamily == s.family {
+		m.OSVersion = s.version
+	}
+	return m
 }
 
 func (s *Site) console(native string) string { return filepath.Join(s.dir("run"), native+".console") }

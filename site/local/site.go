@@ -14,6 +14,7 @@ import (
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/durable"
+	"github.com/homeward-dr/homeward/member"
 )
 
 // Guest says what a machine runs as.
@@ -58,6 +59,8 @@ type Site struct {
 	work sync.WaitGroup // running operations
 	tie  *starter
 
+	family, version string // of the operating system here
+
 	mu       sync.Mutex // guards everything below and the files of Dir
 	machines map[string]*machine
 	running  map[string]homeward.Operation // by id, not yet finished
@@ -88,6 +91,7 @@ func Open(cfg Config) (*Site, error) {
 		}
 	}
 	s := &Site{cfg: cfg, fsys: cfg.FS, machines: map[string]*machine{}, running: map[string]homeward.Operation{}}
+	s.family, s.version = member.System()
 	for _, dir := range append([]string{s.dir("machines"), s.dir("operations"), s.dir("run")}, cfg.Datastores...) {
 		if err := s.fsys.MkdirAll(dir, 0o700); err != nil {
 			return nil, homeward.Errorf("open site", homeward.IO, dir, "make the directory writable", "%w", err)

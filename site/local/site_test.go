@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/member"
 	"github.com/homeward-dr/homeward/site/local/records"
 )
 
@@ -138,5 +139,36 @@ func TestSite_GuardRefusesPowerOn(t *testing.T) {
 	must(t, finish(t, s)(s.Delete(ctx, "delete", ref)))
 	if _, err := s.Machine(ctx, ref); homeward.KindOf(err) != homeward.NotFound {
 		t.Fatal(err)
+	}
+}
+
+// A site tells what it knows of a machine's system and snapshots, and no more: the
+// built-in guest runs on its host's system, of a QEMU guest only its definition tells.
+func TestSite_TellsSystemAndSnapshots(t *testing.T) {
+	family, version := member.System()
+	if family == "" || version == "" {
+		t.Fatalf("this host tells no system: %q %q", family, version)
+	}
+	for _, c := range []struct {
+		guest                   Guest
+		family, version         string // as defined
+		wantFamily, wantVersion string
+	}{
+		{GuestBuiltin, "", "", family, version},
+		{GuestBuiltin, "linux", "debian 9", "linux", "debian 9"},
+		{GuestBuiltin, "windows", "", "windows", ""},
+		{GuestQEMU, "linux", "", "linux", ""},
+	} {
+		s := openSite(t, Config{Guest: c.guest, Workload: []string{"/bin/true"}})
+		m := homeward.Machine{Item: "m", Name: "m", OSFamily: c.family, OSVersion: c.version, Disks: []homeward.Disk{{ID: "root", Size: 4096}}}
+		must(t, finish(t, s)(s.Create(t.Context(), "create", m, nil)))
+		all, err := s.Machines(t.Context())
+		if err != nil || len(all) != 1 {
+			t.Fatal(all, err)
+		}
+		got := all[0]
+		if got.Machine.OSFamily != c.wantFamily || got.Machine.OSVersion != c.wantVersion || got.Snapshots == nil || *got.Snapshots != 0 {
+			t.Errorf("%+v: told %+v", c, got)
+		}
 	}
 }

@@ -34,6 +34,7 @@ const otherAlarm = "node-alarm"
 // believe cuts a heartbeat to what the vault can bear; f.mu is held.
 func (l *live) believe(r *homeward.HealthReport) {
 	r.OSFamily, r.OSVersion, r.Disks = cut(r.OSFamily, maxName), cut(r.OSVersion, maxName), max(r.Disks, 0)
+	r.Machine = cut(r.Machine, maxName)
 	r.Volumes = slices.Clone(r.Volumes[:min(len(r.Volumes), maxVolumes)])
 	for i := range r.Volumes {
 		v := &r.Volumes[i]

@@ -113,7 +113,7 @@ func unknown(op, name string) error {
 // heartbeat changes.
 func noteworthy(a, b vault.Node) bool {
 	if a.State != b.State || a.Version != b.Version || a.Health.OSFamily != b.Health.OSFamily ||
-		a.Health.OSVersion != b.Health.OSVersion || a.Health.Disks != b.Health.Disks {
+		a.Health.OSVersion != b.Health.OSVersion || a.Health.Machine != b.Health.Machine || a.Health.Disks != b.Health.Disks {
 		return true
 	}
 	return !slices.EqualFunc(a.Health.Volumes, b.Health.Volumes, func(x, y homeward.Volume) bool {

@@ -12,8 +12,8 @@ R6|PRE|process server, master target and private link are prepared first|vault/r
 R7|PRE|the target's configuration server runs and is connected|vault/readiness
 R8|PRE|the machine is known to its configuration server|vault/readiness
 R9|OPS|back the registry up; restore it at the same address|store: homeward vault backup and restore, with a new epoch
-R10|PRE|the master target has no snapshots|not yet: a node cannot name the machine it runs in
-R11|BEH|snapshots of the old machine are merged by the job|not yet: no site here has snapshots; R113 stops instead
+R10|PRE|the master target has no snapshots|vault/readiness
+R11|BEH|snapshots of the old machine are merged by the job|not done: where a site tells of snapshots, R113 stops instead (C1)
 R12|PRE|a replication group runs one OS family|vault/readiness; groups themselves not yet
 R13|PRE|master target and machine have the same OS family|vault/readiness
 R14|PRE|a replication group uses one master target|vault/readiness; groups themselves not yet

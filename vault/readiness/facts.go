@@ -64,6 +64,7 @@ type Node struct {
 	OSVersion Value[string]
 	Disks     Value[int] // replica disks it holds
 	Volumes   Value[[]homeward.Volume]
+	Snapshots Value[int] // of the machine it runs in; asked of master targets. Absent: its site has none, or none of its machines is it
 }
 
 // Chosen are the inputs of the reprotect that was asked for, or those that would

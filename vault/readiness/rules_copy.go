@@ -15,7 +15,7 @@ func copyRules() []Rule {
 		{ID: "R148", Title: "The old side is guarded", Source: "004 L37",
 			Facts: "the guards that the old side's site holds", Check: guarded},
 		{ID: "R113", Title: "The old machine has no snapshots", Source: "003 L70 (against 000 L9: see C1)", Blocks: true,
-			Facts: "the snapshots that the old side's site tells", Check: noSnapshots},
+			Facts: "the number of snapshots of the machine that the old side's site tells", Check: noSnapshots},
 		{ID: "H6", Title: "The machine's disks can be replicated", Source: "Homeward", Blocks: true,
 			Facts: "the flags of its disks, as the site tells them", Check: replicable},
 	}

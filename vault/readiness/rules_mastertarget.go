@@ -9,14 +9,34 @@ import (
 func masterTargetRules() []Rule {
 	families := "the OS family in the master target's heartbeat, and in the machine's newest manifest"
 	return []Rule{
+		{ID: "R10", Title: "The master target's machine has no snapshots", Source: "000 L9; 002 L11", Blocks: true, Ignores: true,
+			Facts: "the machine that the master target's heartbeat names, in its site's inventory", Check: noTargetSnapshots},
 		{ID: "R13", Title: "Master target and machine have the same OS family", Source: "000 L10; 001 L60, L92; 002 L11, L23", Blocks: true, Ignores: true,
 			Facts: families, Check: sameFamily},
 		{ID: "R76", Title: "A Linux machine goes by a Linux master target, Windows by Windows", Source: "001 L60, L92; 002 L23", Blocks: true, Ignores: true,
 			Facts: families, Check: sameFamily},
 		{ID: "R79", Title: "The master target's OS version is the same or higher", Source: "002 L11",
-			Facts: "the OS versions, as for R13", Check: sameVersion},
+			Facts: "the OS version in the master target's heartbeat, and the one that the machine's site tells", Check: sameVersion},
 		{ID: "R77", Title: "At most 60 disks at a master target", Source: "002 L11", Blocks: true,
 			Facts: "the replica disks in the master target's heartbeat, and the machine's", Check: diskLimit},
+	}
+}
+
+func noTargetSnapshots(q *inquiry) {
+	if q.MasterTarget.Name == "" {
+		q.skip(q.item(), "no master target is assigned")
+		return
+	}
+	subject := "master target " + q.MasterTarget.Name
+	n, known := need(q, subject, "the snapshots of the machine it runs in", q.MasterTarget.Snapshots)
+	switch {
+	case !known:
+	case n == nil:
+		q.skip(subject, "it runs in no machine that could have snapshots at its site")
+	case *n > 0:
+		q.block(subject, "delete them at its site, then 'homeward site refresh "+q.MasterTarget.Site+"'", "its machine has %d snapshots", *n)
+	default:
+		q.ok(subject, "its machine has no snapshots")
 	}
 }
 

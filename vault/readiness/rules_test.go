@@ -1,6 +1,7 @@
 package readiness
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -36,7 +37,7 @@ func ready(stage Stage) Facts {
 	node := func(name, site, host string) Node {
 		return Node{Name: name, Site: site, State: is(vault.NodeReady), Since: is(noon), Version: is("v1.2.0"),
 			Skew: is(time.Millisecond), Expires: is(noon.AddDate(0, 1, 0)), OSFamily: is("linux"), OSVersion: is("debian 12.5"),
-			Disks: is(4), Addresses: is([]vault.Address{{Host: host, Purpose: vault.Production}, {Host: "back-" + host, Purpose: vault.Failback}}),
+			Disks: is(4), Snapshots: is(0), Addresses: is([]vault.Address{{Host: host, Purpose: vault.Production}, {Host: "back-" + host, Purpose: vault.Failback}}),
 			Volumes: is([]homeward.Volume{{Path: "/mnt/retention", FSType: "ext4", Size: 1 << 30, Free: 1 << 29, Default: true}, {Path: "/", FSType: "ext4", Size: 1 << 30, Uses: []string{"system"}}})}
 	}
 	f := Facts{Now: noon, Version: "v1.2.3", Item: it,
@@ -156,6 +157,7 @@ func cases() map[string]ruleCase {
 		"R45":  {Away, func(f *Facts) { f.Old.Power = is(homeward.PowerOn) }, func(f *Facts) { f.Old.Power = is(homeward.PowerUnknown) }, forward},
 		"R46":  {Returning, func(f *Facts) { f.Old.Power = is(homeward.PowerOn) }, func(f *Facts) { f.Old.Power = Value[homeward.PowerState]{} }, forward},
 		"R148": {Returning, func(f *Facts) { f.Old.Guards = is([]homeward.Guard{}) }, func(f *Facts) { f.Old.Guards = Value[[]homeward.Guard]{} }, forward},
+		"R10":  {Away, func(f *Facts) { f.MasterTarget.Snapshots = is(1) }, func(f *Facts) { f.MasterTarget.Snapshots = Value[int]{} }, func(f *Facts) { f.MasterTarget.Snapshots = none[int]() }},
 		"R113": {Away, func(f *Facts) { f.Old.Snapshots = is(2) }, func(f *Facts) { f.Old.Snapshots = Value[int]{} }, func(f *Facts) { f.Old.Snapshots = none[int]() }},
 		"H6":   {Away, func(f *Facts) { f.Running.Attachments.V[0].RDM = true }, func(f *Facts) { f.Running.Attachments = Value[[]homeward.Attachment]{} }, func(f *Facts) { *f = ready(Over) }},
 		"R129": {Away, noPolicy, policyDeaf, func(f *Facts) { *f = ready(Home) }},
@@ -288,5 +290,18 @@ func TestScoreOf(t *testing.T) {
 	}
 	if ScoreOf(nil, noon).Ready {
 		t.Error("ready without a check")
+	}
+}
+
+// What nodes and sites call an operating system is compared, however they decorate it.
+func TestSystem(t *testing.T) {
+	for text, want := range map[string]string{
+		"Debian GNU/Linux 12 (bookworm)": "debian [12]", "debian 12.4": "debian [12 4]", "Ubuntu 22.04.3 LTS": "ubuntu [22 4 3]",
+		"Windows Server 2019 Datacenter": "windows server [2019]", "6.1": " [6 1]", "Arch Linux": "", "": "",
+	} {
+		name, number, ok := system(text)
+		if got := fmt.Sprint(name, " ", number); ok != (want != "") || ok && got != want {
+			t.Errorf("%q is %q, %v", text, got, ok)
+		}
 	}
 }

@@ -51,14 +51,19 @@ func numbers(version string) ([]int, bool) {
 	return out, true
 }
 
-// system splits "debian 12.4" into its name and its numbers.
+// system splits "Debian GNU/Linux 12 (bookworm)" into its name and its numbers: "debian"
+// and 12. What follows the number, and the word Linux, are said by some and not by others.
 func system(version string) (name string, number []int, ok bool) {
-	words := strings.Fields(strings.ToLower(version))
-	if len(words) == 0 {
-		return "", nil, false
+	var words []string
+	for _, word := range strings.Fields(strings.ToLower(version)) {
+		if number, ok = numbers(word); ok {
+			return strings.Join(words, " "), number, true
+		}
+		if word != "linux" && word != "gnu/linux" {
+			words = append(words, word)
+		}
 	}
-	number, ok = numbers(words[len(words)-1])
-	return strings.Join(words[:len(words)-1], " "), number, ok
+	return "", nil, false
 }
 
 // short prints a duration without needless digits.

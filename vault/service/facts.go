@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/homeward-dr/homeward"
@@ -112,10 +113,13 @@ func (g *gatherer) unlisted(ctx context.Context, it vault.Item, site string) (re
 	return readiness.MachineAt{}, nil
 }
 
-// snapshots are absent where the site has none at all; where it has them, no site
-// tells how many a machine has yet.
+// snapshots of a machine: what its site tells; absent where the site has none at all.
+// A configuration server of the version before does not tell.
 func (g *gatherer) snapshots(ctx context.Context, site string, m vault.Machine) (readiness.Value[int], error) {
 	source := "site " + site
+	if m.Found.Snapshots != nil && *m.Found.Snapshots >= 0 {
+		return readiness.Is(*m.Found.Snapshots, source, m.Seen), nil
+	}
 	stored, err := g.store.Sites.Get(ctx, site)
 	if err != nil {
 		return readiness.Value[int]{}, err
@@ -124,6 +128,37 @@ func (g *gatherer) snapshots(ctx context.Context, site string, m vault.Machine) 
 		return readiness.None[int](source, m.Seen), nil
 	}
 	return readiness.NotKnown[int](source, "it does not tell the snapshots of a machine"), nil
+}
+
+// hostSnapshots are those of the machine that a node runs in, which it names by the
+// UUID that its firmware tells. Absent: its site has no snapshots, or it is none of the
+// site's machines.
+func (g *gatherer) hostSnapshots(ctx context.Context, n vault.Node) (readiness.Value[int], error) {
+	source := "site " + n.Site
+	site, err := g.store.Sites.Get(ctx, n.Site)
+	switch {
+	case err != nil:
+		return readiness.Value[int]{}, err
+	case site.Capabilities != nil && site.Capabilities.Lacks["Snapshot"] != "":
+		return readiness.None[int](source, site.Seen), nil
+	case n.Health.Machine == "":
+		return readiness.NotKnown[int]("node "+n.Name, "it cannot tell which machine it runs in"), nil
+	}
+	for m, err := range g.store.Machines.All(ctx, vault.Query{Site: n.Site}) {
+		switch {
+		case err != nil:
+			return readiness.Value[int]{}, err
+		case !strings.EqualFold(m.Found.Ref.UUID, n.Health.Machine) || m.Presence == vault.Gone:
+		case m.Presence == vault.Unseen:
+			return readiness.NotKnown[int](source, "the site cannot be asked"), nil
+		default:
+			return g.snapshots(ctx, n.Site, m)
+		}
+	}
+	if !site.Connected {
+		return readiness.NotKnown[int](source, "the site cannot be asked"), nil
+	}
+	return readiness.None[int](source, site.Seen), nil
 }
 
 func noMachine(source string, at time.Time) readiness.MachineAt {
@@ -146,7 +181,7 @@ func machineAtSite(it vault.Item, site string) string {
 	return ""
 }
 
-func (g *gatherer) nodes(ctx context.Context, f *readiness.Facts, w way) error {
+func (g *gatherer) nodes(ctx context.Context, f *readiness.Facts, w way) (err error) {
 	nodes := map[string]vault.Node{}
 	for _, role := range []struct {
 		name string
@@ -161,6 +196,11 @@ func (g *gatherer) nodes(ctx context.Context, f *readiness.Facts, w way) error {
 		}
 		nodes[role.name] = n
 		*role.at = nodeFacts(role.name, n, g.now().UTC())
+	}
+	if mt := nodes[w.to.MasterTarget]; mt.Name != "" {
+		if f.MasterTarget.Snapshots, err = g.hostSnapshots(ctx, mt); err != nil {
+			return err
+		}
 	}
 	f.AgentToProcess = probeOf(nodes[w.from.Agent], w.from.ProcessServer)
 	f.ProcessToMT = probeOf(nodes[w.from.ProcessServer], w.to.MasterTarget)

@@ -126,8 +126,12 @@ func changed(a, b vault.Machine) bool {
 func sameMachine(a, b homeward.SiteMachine) bool {
 	return a.Ref == b.Ref && a.Console == b.Console && slices.Equal(a.Disks, b.Disks) && len(a.Guards) == len(b.Guards) &&
 		a.Machine.Name == b.Machine.Name && a.Machine.CPUs == b.Machine.CPUs && a.Machine.MemoryMiB == b.Machine.MemoryMiB &&
-		a.Machine.OSFamily == b.Machine.OSFamily && slices.Equal(a.Machine.Disks, b.Machine.Disks) && slices.Equal(a.Machine.NICs, b.Machine.NICs)
+		sameCount(a.Snapshots, b.Snapshots) && a.Machine.OSFamily == b.Machine.OSFamily && a.Machine.OSVersion == b.Machine.OSVersion &&
+		slices.Equal(a.Machine.Disks, b.Machine.Disks) && slices.Equal(a.Machine.NICs, b.Machine.NICs)
 }
+
+// sameCount reports whether both are unknown, or both the same number.
+func sameCount(a, b *int) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // compareDisks tells in what a machine is not what was protected.
 func compareDisks(id string, m homeward.SiteMachine, p protectedMachine, at time.Time) (findings []vault.Finding) {
