@@ -20,7 +20,8 @@ type HealthRequest struct {
 	// Generations also asks for the newest generation of every item the node knows.
 	Generations bool `json:"generations,omitempty"`
 	// Revocations brings the newest revocation list of the vault's authority (DER), when
-	// the node may not have it yet: it counts from the node's next handshake.
+	// the node may not have it yet: handshakes go by it from then on, and open
+	// connections with peers on it are closed.
 	Revocations []byte `json:"revocations,omitempty"`
 }
 
@@ -34,6 +35,9 @@ type HealthReport struct {
 	Disks       int                   `json:"disks"`             // replica disks it holds open (R77)
 	Generations map[ItemID]Generation `json:"generations,omitempty"`
 	Alarms      []Alarm               `json:"alarms,omitempty"`
+	// Revocations are lists (DER) of the vault's authority that tell of more than the one
+	// that the request brought.
+	Revocations [][]byte `json:"revocations,omitempty"`
 }
 
 // Volume is a mounted file system as a master target sees it. Every field is what

@@ -180,7 +180,7 @@ func TestLimiter_IsBounded(t *testing.T) {
 	if len(l.sources) > maxSources {
 		t.Errorf("%d sources are remembered", len(l.sources))
 	}
-	if source("2001:db8::1") != source("2001:db8::2") || source("10.0.0.1") == source("10.0.0.2") {
+	if pki.Source("2001:db8::1") != pki.Source("2001:db8::2") || pki.Source("10.0.0.1") == pki.Source("10.0.0.2") {
 		t.Error("sources are told apart wrongly")
 	}
 }

@@ -1,11 +1,11 @@
 package enrol
 
 import (
-	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/pki"
 )
 
 // A source may fail burst times at once, and once per refill after that.
@@ -34,7 +34,7 @@ func newLimiter(now func() time.Time) *limiter {
 func (l *limiter) check(from string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if wait := l.sources[source(from)].Sub(l.now()); wait > (burst-1)*refill {
+	if wait := l.sources[pki.Source(from)].Sub(l.now()); wait > (burst-1)*refill {
 		return homeward.Errorf("enrol", homeward.Busy, from, "check the token, and retry after a minute", "too many refused requests from this address")
 	}
 	return nil
@@ -43,7 +43,7 @@ func (l *limiter) check(from string) error {
 func (l *limiter) failed(from string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now, key := l.now(), source(from)
+	now, key := l.now(), pki.Source(from)
 	until := l.sources[key]
 	if until.Before(now) {
 		until = now
@@ -67,17 +67,4 @@ func (l *limiter) forget(now time.Time) {
 	if len(l.sources) >= maxSources {
 		delete(l.sources, first)
 	}
-}
-
-// source is the address, or the /64 of an IPv6 one: one host has that many.
-func source(from string) string {
-	addr, err := netip.ParseAddr(from)
-	if err != nil || addr.Unmap().Is4() {
-		return from
-	}
-	p, err := addr.WithZone("").Prefix(64)
-	if err != nil {
-		return from
-	}
-	return p.String()
 }

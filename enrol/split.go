@@ -11,11 +11,13 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/homeward-dr/homeward/pki"
 )
 
 const (
 	sniffTimeout = 10 * time.Second
-	maxSniffing  = 256 // connections whose first bytes are waited for at a time
+	maxSniffing  = pki.MaxLobby // connections whose first bytes are waited for at a time
 	maxHello     = 64 << 10
 	acceptPause  = 100 * time.Millisecond // when there are too many connections
 )
@@ -24,9 +26,9 @@ const (
 // connections that offer Protocol come out of the first listener, all others out
 // of the second. Close each of them; ln is closed with the last, or when it fails.
 // A connection that does not say within ten seconds what it wants is closed; at
-// most 256 may be about to say it.
+// most 256 may be about to say it, or to prove who they are (pki.Lobby).
 func Split(ln net.Listener) (enrolment, rest net.Listener) {
-	s := &splitter{ln: ln, slots: make(chan struct{}, maxSniffing)}
+	s := &splitter{ln: pki.NewLobby(ln), slots: make(chan struct{}, maxSniffing)}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	a := &branch{s: s, conns: make(chan net.Conn), closed: make(chan struct{})}
 	b := &branch{s: s, conns: make(chan net.Conn), closed: make(chan struct{})}
@@ -186,6 +188,9 @@ type replaying struct {
 	net.Conn
 	first *bytes.Reader
 }
+
+// NetConn is the connection below.
+func (r *replaying) NetConn() net.Conn { return r.Conn }
 
 func (r *replaying) Read(p []byte) (int, error) {
 	if r.first.Len() > 0 {

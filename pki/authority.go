@@ -26,6 +26,8 @@ const (
 	AuthorityLifetime = 10 * 365 * 24 * time.Hour
 	// DefaultLifetime is how long a node's certificate is valid unless told.
 	DefaultLifetime = 30 * 24 * time.Hour
+	// maxLifetime is the longest that can be asked for.
+	maxLifetime = 366 * 24 * time.Hour
 	// clockSlack is how far a node's clock may be behind the authority's.
 	clockSlack = 5 * time.Minute
 )
@@ -169,7 +171,7 @@ func (r Request) validate() error {
 	if err := r.Validate(); err != nil {
 		return err
 	}
-	if r.Lifetime < 0 || r.Lifetime > 366*24*time.Hour {
+	if r.Lifetime < 0 || r.Lifetime > maxLifetime {
 		return bad("lifetime", "give a positive duration of at most a year", "%v", r.Lifetime)
 	}
 	if n := len(r.DNSNames) + len(r.Addresses); n > 100 {

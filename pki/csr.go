@@ -155,7 +155,7 @@ func pendingKey(fsys durable.FS, dir string) (*ecdsa.PrivateKey, error) {
 // pending key, or not signed by the authorities in it.
 func Install(fsys durable.FS, dir string, want Peer, g Grant) error {
 	const op = "install certificate"
-	lists, cas, err := g.check(want)
+	list, issuer, err := g.check(want)
 	if err != nil {
 		return homeward.Wrap(err, op, dir)
 	}
@@ -167,11 +167,14 @@ func Install(fsys durable.FS, dir string, want Peer, g Grant) error {
 	if err != nil || !keys[0].PublicKey.Equal(cert.PublicKey) {
 		return homeward.Errorf(op, homeward.Corrupt, dir, "request it again", "the certificate is for another key than the one that was asked for")
 	}
+	if err := takeList(fsys, dir, list, issuer); err != nil { // one that is newer here already stays
+		return homeward.Wrap(err, op, dir)
+	}
 	for _, f := range []struct {
 		name string
 		data []byte
 		perm fs.FileMode
-	}{{revokedFile, lists, 0o644}, {caFile, cas, 0o644}, {certFile, encodePEM(certBlock, g.Certificate), 0o644}} {
+	}{{caFile, encodePEM(certBlock, g.Authorities...), 0o644}, {certFile, encodePEM(certBlock, g.Certificate), 0o644}} {
 		if err := durable.WriteFile(fsys, filepath.Join(dir, f.name), f.data, f.perm); err != nil {
 			return homeward.Wrap(err, op, dir)
 		}
@@ -183,9 +186,9 @@ func Install(fsys durable.FS, dir string, want Peer, g Grant) error {
 	return homeward.Wrap(fsys.SyncDir(dir), op, dir)
 }
 
-// check verifies a grant and returns its list and authorities as files.
-func (g Grant) check(want Peer) (list, authorities []byte, err error) {
-	bad := func(format string, args ...any) ([]byte, []byte, error) {
+// check verifies a grant and returns its list and who signed it.
+func (g Grant) check(want Peer) (list *x509.RevocationList, issuer *x509.Certificate, err error) {
+	bad := func(format string, args ...any) (*x509.RevocationList, *x509.Certificate, error) {
 		return nil, nil, homeward.Errorf("check certificate", homeward.Corrupt, want.String(), "request it again; look at the vault's log if it happens again", format, args...)
 	}
 	cert, err := x509.ParseCertificate(g.Certificate)
@@ -202,7 +205,6 @@ func (g Grant) check(want Peer) (list, authorities []byte, err error) {
 	if len(g.Authorities) == 0 || len(g.Authorities) > maxBlocks {
 		return bad("%d authorities", len(g.Authorities))
 	}
-	var issuer *x509.Certificate
 	for _, der := range g.Authorities {
 		ca, err := x509.ParseCertificate(der)
 		if err != nil {
@@ -215,7 +217,7 @@ func (g Grant) check(want Peer) (list, authorities []byte, err error) {
 	if issuer == nil || revoked.CheckSignatureFrom(issuer) != nil {
 		return bad("certificate and revocation list are not signed by the authority that came with them")
 	}
-	return encodePEM(listBlock, g.Revoked), encodePEM(certBlock, g.Authorities...), nil
+	return revoked, issuer, nil
 }
 
 // Fingerprint is the SHA-256 digest of an authority's certificate.
@@ -271,5 +273,9 @@ func (id *Identity) Install(g Grant) error {
 	if err := Install(id.fsys, id.dir, id.Peer(), g); err != nil {
 		return err
 	}
-	return id.Reload()
+	if err := id.Reload(); err != nil {
+		return err
+	}
+	id.cutRevoked() // a list came with it
+	return nil
 }

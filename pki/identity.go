@@ -23,6 +23,7 @@ type Identity struct {
 	held atomic.Pointer[held]
 
 	taking sync.Mutex // one revocation list is taken after the other
+	watch  watch
 }
 
 // held is what was read from the directory, as a whole.
@@ -179,7 +180,8 @@ func (id *Identity) EnrolmentTLS() *tls.Config {
 }
 
 // ClientTLS is for dialling: TLS 1.3, and only a peer of an expected role will
-// do. The address that was dialled plays no part: see DESIGN.md.
+// do; Named also says which one. The address that was dialled plays no part: see
+// DESIGN.md.
 func (id *Identity) ClientTLS(expect ...Role) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
@@ -189,6 +191,29 @@ func (id *Identity) ClientTLS(expect ...Role) *tls.Config {
 		InsecureSkipVerify: true, // host names only: everything else is verified by:
 		VerifyConnection:   id.verifier(x509.ExtKeyUsageServerAuth, expect).connection,
 	}
+}
+
+// Named is a configuration that also demands the peer's name; empty: any will do. It is
+// for those of ServerTLS and ClientTLS.
+func Named(config *tls.Config, name string) *tls.Config {
+	if name == "" {
+		return config
+	}
+	named, verify := config.Clone(), config.VerifyConnection
+	named.VerifyConnection = func(cs tls.ConnectionState) error {
+		if verify != nil {
+			if err := verify(cs); err != nil {
+				return err
+			}
+		}
+		peer, err := PeerOf(&cs)
+		if err == nil && peer.Name != name {
+			err = homeward.Errorf("authenticate peer", homeward.Forbidden, peer.String(),
+				"check the address that was dialled, and which identity the peer uses", "%s is expected here", name)
+		}
+		return err
+	}
+	return named
 }
 
 func (id *Identity) verifier(usage x509.ExtKeyUsage, take []Role) verifier {

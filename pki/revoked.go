@@ -12,6 +12,19 @@ import (
 	"github.com/homeward-dr/homeward/durable"
 )
 
+// Bounds of a revocation list.
+const (
+	// maxRevoked is how many certificates it names at most: some 8 MB.
+	maxRevoked = 200_000
+	// revokedFor is how long one stays on it: until it has long expired by itself.
+	revokedFor = 2 * maxLifetime
+)
+
+// lapsed tells that an entry need not be on the list any more.
+func lapsed(e x509.RevocationListEntry, at time.Time) bool {
+	return e.RevocationTime.Add(revokedFor).Before(at)
+}
+
 // Revoke puts the certificate of an identity directory on the authority's list
 // and makes the list durable; revoking one again is no error. The list takes
 // effect at a node when it is there: see Authority.Distribute and
@@ -57,14 +70,18 @@ func (a *Authority) revoke(subject string, serials ...*big.Int) error {
 	if err != nil {
 		return homeward.Wrap(err, op, subject)
 	}
-	entries := list.RevokedCertificateEntries
+	entries := slices.DeleteFunc(slices.Clone(list.RevokedCertificateEntries), func(e x509.RevocationListEntry) bool { return lapsed(e, time.Now()) })
+	kept := len(entries)
 	for _, s := range serials {
 		if !onList(list, s) {
 			entries = append(entries, x509.RevocationListEntry{SerialNumber: s, RevocationTime: time.Now()})
 		}
 	}
-	if len(entries) == len(list.RevokedCertificateEntries) {
+	if len(entries) == kept { // those that lapsed leave with the next that comes
 		return nil
+	}
+	if len(entries) > maxRevoked {
+		return homeward.Errorf(op, homeward.NoSpace, subject, "make a new authority and enrol the nodes again", "%d certificates are revoked, at most %d fit on the list", kept, maxRevoked)
 	}
 	number := new(big.Int).Add(list.Number, big.NewInt(1))
 	if now := big.NewInt(time.Now().UnixMicro()); now.Cmp(number) > 0 {
@@ -98,7 +115,8 @@ func (a *Authority) Revocations() ([]byte, error) {
 }
 
 // TakeRevocations replaces the list of one of this node's authorities by a newer
-// one (DER), durably; it counts from the next handshake. An older one, and the
+// one (DER), durably: handshakes go by it from now on, and watched connections of
+// peers on it are closed (Watch). An older one, and the
 // same again, change nothing. Nothing that was revoked becomes good again: an older
 // list of which something is missing in the newer one, as after an authority was put
 // back from a copy, is kept beside it. Errors: Unauthentic when none of the
@@ -116,12 +134,22 @@ func (id *Identity) TakeRevocations(der []byte) error {
 	}
 	id.taking.Lock()
 	defer id.taking.Unlock()
-	path := filepath.Join(id.dir, revokedFile)
-	ders := [][]byte{der}
+	if err := takeList(id.fsys, id.dir, list, h.cas[issuer]); err != nil {
+		return homeward.Wrap(err, op, id.dir)
+	}
+	id.cutRevoked()
+	return nil
+}
+
+// takeList puts a list that issuer signed into an identity's directory, unless one there
+// is as new, and keeps beside it what says more.
+func takeList(fsys durable.FS, dir string, list *x509.RevocationList, issuer *x509.Certificate) error {
+	path := filepath.Join(dir, revokedFile)
+	ders := [][]byte{list.Raw}
 	// A list that cannot be read makes this node refuse everybody: any is better.
-	old, _ := readPEM(id.fsys, path, listBlock, x509.ParseRevocationList)
+	old, _ := readPEM(fsys, path, listBlock, x509.ParseRevocationList)
 	for _, o := range old {
-		ours := o.CheckSignatureFrom(h.cas[issuer]) == nil
+		ours := o.CheckSignatureFrom(issuer) == nil
 		if ours && o.Number.Cmp(list.Number) >= 0 {
 			return nil
 		}
@@ -129,7 +157,60 @@ func (id *Identity) TakeRevocations(der []byte) error {
 			ders = append(ders, o.Raw)
 		}
 	}
-	return homeward.Wrap(durable.WriteFile(id.fsys, path, encodePEM(listBlock, ders...), 0o644), op, id.dir)
+	return durable.WriteFile(fsys, path, encodePEM(listBlock, ders...), 0o644)
+}
+
+// lists are those that lie in the identity's directory.
+func (id *Identity) lists() ([]*x509.RevocationList, error) {
+	return readPEM(id.fsys, filepath.Join(id.dir, revokedFile), listBlock, x509.ParseRevocationList)
+}
+
+// OtherRevocations are the lists (DER) here that say more than a given one of an
+// authority of this node: what it has forgotten if it was put back from an older copy,
+// for Authority.Relearn.
+func (id *Identity) OtherRevocations(der []byte) ([][]byte, error) {
+	const op = "compare revocation lists"
+	given, err := x509.ParseRevocationList(der)
+	if err != nil {
+		return nil, homeward.Errorf(op, homeward.Invalid, id.dir, "send the authority's list", "%w", err)
+	}
+	lists, err := id.lists()
+	if err != nil {
+		return nil, homeward.Wrap(err, op, id.dir)
+	}
+	var others [][]byte
+	for _, l := range lists {
+		if !covers(given, l) && string(l.RawIssuer) == string(given.RawIssuer) {
+			others = append(others, l.Raw)
+		}
+	}
+	return others, nil
+}
+
+// Relearn takes into the authority's own list what another list of its own (DER) says
+// beyond it, as nodes have it after the authority was put back from an older copy. It
+// tells how many certificates that is. Errors: Unauthentic when this authority did not
+// sign the list.
+func (a *Authority) Relearn(der []byte) (int, error) {
+	const op = "learn revocations"
+	other, err := x509.ParseRevocationList(der)
+	if err != nil {
+		return 0, homeward.Errorf(op, homeward.Invalid, a.dir, "send a list of this authority", "%w", err)
+	}
+	if err := other.CheckSignatureFrom(a.cert); err != nil {
+		return 0, homeward.Errorf(op, homeward.Unauthentic, a.dir, "send a list of this authority", "it did not sign this one: %w", err)
+	}
+	own, err := a.revoked()
+	if err != nil {
+		return 0, homeward.Wrap(err, op, a.dir)
+	}
+	var missing []*big.Int
+	for _, e := range other.RevokedCertificateEntries {
+		if !lapsed(e, time.Now()) && !onList(own, e.SerialNumber) {
+			missing = append(missing, e.SerialNumber)
+		}
+	}
+	return len(missing), a.revoke(a.dir, missing...)
 }
 
 // Distribute copies the authority's list to an identity directory, where the
@@ -155,13 +236,15 @@ func (a *Authority) writeList(list *x509.RevocationList) error {
 	return durable.WriteFile(a.fsys, filepath.Join(a.dir, revokedFile), encodePEM(listBlock, der), 0o644)
 }
 
-// covers reports whether everything on the older list is on the newer one.
+// covers reports whether everything on the older list that still counts is on the newer one.
 func covers(newer, older *x509.RevocationList) bool {
 	on := make(map[string]bool, len(newer.RevokedCertificateEntries))
 	for _, e := range newer.RevokedCertificateEntries {
 		on[string(e.SerialNumber.Bytes())] = true
 	}
-	return !slices.ContainsFunc(older.RevokedCertificateEntries, func(e x509.RevocationListEntry) bool { return !on[string(e.SerialNumber.Bytes())] })
+	return !slices.ContainsFunc(older.RevokedCertificateEntries, func(e x509.RevocationListEntry) bool {
+		return !on[string(e.SerialNumber.Bytes())] && !lapsed(e, newer.ThisUpdate)
+	})
 }
 
 func onList(list *x509.RevocationList, serial *big.Int) bool {

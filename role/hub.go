@@ -15,8 +15,9 @@ import (
 	"github.com/homeward-dr/homeward/pki"
 )
 
-// maxGreeting is how many connections a Hub greets at once.
-const maxGreeting = 64
+// maxGreeting is how many connections a Hub greets at once: as many as a pki.Lobby
+// holds, so that one who says nothing takes nobody's place.
+const maxGreeting = pki.MaxLobby
 
 // HubOptions are for NewHub.
 type HubOptions struct {
@@ -29,6 +30,9 @@ type HubOptions struct {
 	// was entered, so that who revokes a node and then calls Drop misses none. It must
 	// not block for long. nil: everybody of TLS.
 	Admit func(peer pki.Peer, cert *x509.Certificate) error
+	// Watch is Identity.Watch of the identity that TLS is of: connections of a node that
+	// is revoked end. nil: they do not, but for Drop.
+	Watch func(*tls.Conn) (stop func())
 	// Ping is how long a node may be silent before it is asked for a sign of life,
 	// and how long it then has; 0: 10 s. After that it counts as disconnected.
 	Ping time.Duration
@@ -49,6 +53,9 @@ type Hub struct {
 func NewHub(o HubOptions) *Hub {
 	o.TLS = o.TLS.Clone()
 	o.TLS.NextProtos = []string{http2}
+	if o.Watch == nil {
+		o.Watch = func(*tls.Conn) func() { return func() {} }
+	}
 	if o.Ping == 0 {
 		o.Ping = defaultPing
 	}
@@ -56,7 +63,8 @@ func NewHub(o HubOptions) *Hub {
 }
 
 // Serve takes connections from ln until ctx ends; then it closes ln and all
-// connections, waits for them and returns nil. It may be called once.
+// connections, waits for them and returns nil. It may be called once. Where strangers
+// reach ln, it should be a pki.Lobby.
 func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
@@ -79,7 +87,7 @@ func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
 		if err != nil {
 			return homeward.Errorf("accept roles", homeward.IO, ln.Addr().String(), "start it again", "%w", err)
 		}
-		greeting <- struct{}{} // freed within greetTimeout
+		greeting <- struct{}{} // freed within greetTimeout, or when a Lobby closes one
 		sessions.Go(func() { h.serve(ctx, raw, func() { <-greeting }) })
 	}
 }

@@ -78,6 +78,8 @@ type session struct {
 	cert *x509.Certificate
 	conn *http.ClientConn
 	gone chan struct{} // closed when the connection is no longer usable
+	// unwatch says that the connection is closed.
+	unwatch func()
 	// parting gets why the connection is to end: somebody took it from its node.
 	parting chan error
 }

@@ -23,6 +23,7 @@ func (h *Hub) serve(ctx context.Context, raw net.Conn, greeted func()) {
 		_ = raw.Close()
 		return
 	}
+	defer s.unwatch()
 	defer func() { _ = s.conn.Close() }() // broken already, or no longer wanted
 	n, replaced, err := h.enter(s, hello)
 	if err != nil {
@@ -73,10 +74,12 @@ func (h *Hub) greet(ctx context.Context, raw net.Conn) (*session, Hello, error) 
 		return nil, Hello{}, pki.Explain(err, "greet", peer.String())
 	}
 	s.cert = state.PeerCertificates[0] // there is one: PeerOf read it
+	s.unwatch = h.options.Watch(secure)
 	hello, err := h.welcome(ctx, s)
 	if err != nil {
 		dismiss(ctx, s, err)
 		_ = s.conn.Close()
+		s.unwatch()
 		return nil, Hello{}, err
 	}
 	return s, hello, nil

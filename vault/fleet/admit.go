@@ -95,12 +95,7 @@ func (f *Fleet) Revoke(ctx context.Context, name string) (vault.Node, error) {
 		return n, homeward.Wrap(err, op, name)
 	}
 	f.o.Hub.Drop(name, "it was revoked", "enrol it again if it is to be trusted again")
-	f.mu.Lock()
-	for _, l := range f.nodes {
-		l.next = time.Time{}
-	}
-	f.mu.Unlock()
-	f.nudge()
+	f.hurry()
 	f.o.Log.Info("a node was revoked", "node", name)
 	return n, nil
 }
@@ -128,6 +123,39 @@ func (f *Fleet) readList() error {
 		return nil
 	}
 	return f.o.Identity.TakeRevocations(list)
+}
+
+// relearn takes back what an authority that was put back from an older copy has
+// forgotten: a node's lists of its own. All others get it with their next heartbeat.
+func (f *Fleet) relearn(node string, lists [][]byte) {
+	learned := 0
+	for _, list := range lists[:min(len(lists), maxLists)] {
+		n, err := f.o.Authority.Relearn(list)
+		if err != nil {
+			f.o.Log.Warn("a node's revocation list is not taken", "node", node, "error", err)
+			continue
+		}
+		learned += n
+	}
+	if learned == 0 {
+		return
+	}
+	f.o.Log.Warn("the authority had forgotten revocations, and has learned them from a node", "node", node, "certificates", learned)
+	if err := f.readList(); err != nil { // it is read again soon
+		f.o.Log.Warn("the revocation list cannot be read; it is tried again", "error", err)
+		return
+	}
+	f.hurry()
+}
+
+// hurry makes all heartbeats due.
+func (f *Fleet) hurry() {
+	f.mu.Lock()
+	for _, l := range f.nodes {
+		l.next = time.Time{}
+	}
+	f.mu.Unlock()
+	f.nudge()
 }
 
 func serialsOf(n vault.Node) []string {

@@ -52,6 +52,7 @@ func (f *Fleet) beat(ctx context.Context, l *live) error {
 	report, err := l.member.Health(ctx, req)
 	came := f.o.Now()
 	told, unheard := f.heed(ctx, node, report.Generations)
+	f.relearn(node.Name, report.Revocations)
 
 	version := ""
 	if n, lost := f.o.Hub.Node(node.Name); lost == nil {
@@ -101,7 +102,7 @@ func (l *live) hear(r homeward.HealthReport, sent, came time.Time, version strin
 	l.node.State, l.node.Heartbeat = vault.NodeReady, came.UTC()
 	l.doubt = came.Sub(sent) / 2
 	l.node.Skew = r.At.Sub(sent.Add(l.doubt))
-	r.Generations = nil // kept for the whole fleet
+	r.Generations, r.Revocations = nil, nil // kept for the whole fleet
 	l.believe(&r)
 	l.node.Health = r
 	if version != "" {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/pki"
+	"github.com/homeward-dr/homeward/store"
 	"github.com/homeward-dr/homeward/vault"
 )
 
@@ -18,6 +19,7 @@ const (
 	maxAlarms  = 32
 	maxCodes   = 64 // of its alarms that are told apart, since the vault began
 	maxWords   = 16 // of a list of words
+	maxLists   = 64 // revocation lists
 	maxText    = 1024
 	maxName    = 256
 	// maxItems bounds the generations that are kept of all nodes.
@@ -83,30 +85,64 @@ func cut(s string, n int) string {
 	return strings.Clone(s[:n])
 }
 
-// heed are the generations that a node may tell of: those of any item, for who keeps
-// copies; an agent, which is where machines run, knows only about its own. Else it
-// could move anybody's item out of the vault's hands. Errors: those of the store.
+// heed are the generations that a node may tell of: those of items that are associated
+// with it. Else who broke into one could move anybody's item out of the vault's hands.
+// Errors: those of the store.
 func (f *Fleet) heed(ctx context.Context, n vault.Node, told map[homeward.ItemID]homeward.Generation) (map[homeward.ItemID]homeward.Generation, error) {
 	heard := map[homeward.ItemID]homeward.Generation{}
+	if len(told) == 0 {
+		return heard, nil
+	}
+	restored, err := f.o.Store.Setting(ctx, store.SettingReadOnly)
+	if err != nil {
+		return nil, err
+	}
+	most := maxItems
+	if n.Role == pki.Agent {
+		most = maxOwn
+	}
 	asked := 0
 	for item, g := range told {
-		if len(heard) == maxItems || asked == maxOwn {
+		if asked == most {
 			break
 		}
 		if item.Validate() != nil || g.Number > maxGeneration || g.Number <= f.MaxGeneration(item).Number {
 			continue
 		}
-		if n.Role != pki.ProcessServer && n.Role != pki.MasterTarget {
-			asked++
-			it, err := f.o.Store.Items.Get(ctx, string(item))
-			if err != nil && homeward.KindOf(err) != homeward.NotFound {
-				return nil, err
-			}
-			if err != nil || it.Original.Agent != n.Name && it.Recovery.Agent != n.Name {
-				continue
-			}
+		asked++
+		it, err := f.o.Store.Items.Get(ctx, string(item))
+		if homeward.KindOf(err) == homeward.NotFound {
+			continue // who makes one of this name asks the roles what they remember of it
 		}
-		heard[item] = g
+		if err != nil {
+			return nil, err
+		}
+		if concerns(it, n, restored != "") {
+			heard[item] = g
+		}
 	}
 	return heard, nil
+}
+
+// concerns tells that an item is associated with a node. A vault that was restored, and
+// has not been reconciled, may not know with which process server or master target: then
+// those of the item's two sites are believed.
+func concerns(it vault.Item, n vault.Node, restored bool) bool {
+	for _, end := range []vault.End{it.Original, it.Recovery} {
+		switch n.Role {
+		case pki.Agent:
+			if end.Agent == n.Name {
+				return true
+			}
+		case pki.ProcessServer:
+			if end.ProcessServer == n.Name || restored && end.Site == n.Site {
+				return true
+			}
+		case pki.MasterTarget:
+			if end.MasterTarget == n.Name || restored && end.Site == n.Site {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -17,16 +17,18 @@ import (
 	"github.com/homeward-dr/homeward/vault"
 )
 
-// An agent tells of the generations of its own items, and nobody can tell of one
-// that leaves no room above it.
+// A node tells of the generations of items that are associated with it, and nobody can
+// tell of one that leaves no room above it. A restored vault, which may not know with
+// which process server or master target an item is now, hears those of its sites.
 func TestGenerations_OfOthersItems(t *testing.T) {
 	s := newStand(t)
-	it := vault.Item{ID: "db01", State: vault.Protected, Original: vault.End{Site: "home", Agent: "mine"}, Recovery: vault.End{Site: "away", Agent: "there"}}
+	it := vault.Item{ID: "db01", State: vault.Protected,
+		Original: vault.End{Site: "home", Agent: "mine", ProcessServer: "ps"}, Recovery: vault.End{Site: "away", Agent: "there", MasterTarget: "mt"}}
 	if err := s.store.Items.Insert(t.Context(), &it); err != nil {
 		t.Fatal(err)
 	}
-	report := func(name string, r pki.Role, number uint64) uint64 {
-		s.enrol(name, r, "home").set(func(n *simulated) {
+	report := func(name string, r pki.Role, site string, number uint64) uint64 {
+		s.enrol(name, r, site).set(func(n *simulated) {
 			n.report.Generations = map[homeward.ItemID]homeward.Generation{"db01": {Number: number}, "unknown": {Number: number}, "../x": {Number: number}}
 		})
 		s.step(time.Second)
@@ -38,19 +40,35 @@ func TestGenerations_OfOthersItems(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		role   pki.Role
+		site   string
 		number uint64
 		want   uint64
 	}{
-		{"liar", pki.Agent, 1000, 0},
-		{"cs", pki.ConfigurationServer, 1000, 0},
-		{"mine", pki.Agent, 3, 3},
-		{"there", pki.Agent, 4, 4},
-		{"mt", pki.MasterTarget, 5, 5},
-		{"ps", pki.ProcessServer, math.MaxUint64, 5},
+		{"liar", pki.Agent, "home", 1000, 0},
+		{"cs", pki.ConfigurationServer, "home", 1000, 0},
+		{"ps-of-others", pki.ProcessServer, "home", 1000, 0},
+		{"mt-of-others", pki.MasterTarget, "away", 1000, 0},
+		{"mine", pki.Agent, "home", 3, 3},
+		{"there", pki.Agent, "away", 4, 4},
+		{"mt", pki.MasterTarget, "away", 5, 5},
+		{"ps", pki.ProcessServer, "home", 6, 6},
+		{"far", pki.ProcessServer, "home", math.MaxUint64, 6},
 	} {
-		if got := report(c.name, c.role, c.number); got != c.want {
+		if got := report(c.name, c.role, c.site, c.number); got != c.want {
 			t.Errorf("after %s: generation %d, want %d", c.name, got, c.want)
 		}
+	}
+	if err := s.store.SetSetting(t.Context(), store.SettingReadOnly, "restored"); err != nil {
+		t.Fatal(err)
+	}
+	if got := report("elsewhere", pki.MasterTarget, "third", 1000); got != 6 {
+		t.Errorf("a master target of another site is believed: %d", got)
+	}
+	if got := report("liar-2", pki.Agent, "home", 1000); got != 6 {
+		t.Errorf("an agent of others is believed: %d", got)
+	}
+	if got := report("since", pki.ProcessServer, "away", 7); got != 7 {
+		t.Errorf("a process server that the backup does not know of is not heard: %d", got)
 	}
 }
 

@@ -3,6 +3,8 @@ package fleet
 import (
 	"context"
 	"crypto/x509"
+	"os"
+
 	"fmt"
 	"net"
 	"net/http"
@@ -166,6 +168,10 @@ func TestWrites_KeepWhatOthersWrote(t *testing.T) {
 func TestGenerations_AreNeverForgotten(t *testing.T) {
 	s := newStand(t)
 	n := s.enrol("mt1", pki.MasterTarget, "home")
+	it := vault.Item{ID: "web01", State: vault.Protected, Original: vault.End{Site: "away"}, Recovery: vault.End{Site: "home", MasterTarget: "mt1"}}
+	if err := s.store.Items.Insert(t.Context(), &it); err != nil {
+		t.Fatal(err)
+	}
 	five := homeward.Generation{Number: 5, ID: homeward.NewID()}
 	n.report.Generations = map[homeward.ItemID]homeward.Generation{"web01": five}
 	s.step(0)
@@ -470,6 +476,43 @@ func TestRun_OverSockets(t *testing.T) {
 	at, err := hub.Node("a1")
 	if err != nil || at.Status().Connected {
 		t.Errorf("still connected: %v", err)
+	}
+}
+
+// A vault whose authority was put back from an older copy learns from its nodes whom it
+// had revoked, and tells all of them.
+func TestRevocations_ComeBackFromNodes(t *testing.T) {
+	s := newStand(t)
+	n := s.enrol("a1", pki.Agent, "home")
+	other := s.enrol("a2", pki.Agent, "home")
+	path := filepath.Join(s.dir, "revoked.pem")
+	old, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.authority.RevokeSerials("abc123"); err != nil {
+		t.Fatal(err)
+	}
+	list, err := s.authority.Revocations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.step(0)
+	n.set(func(n *simulated) { n.report.Revocations = [][]byte{[]byte("forged"), list} })
+	s.step(11 * time.Second)
+	s.step(time.Second)
+	other.mu.Lock()
+	defer other.mu.Unlock()
+	told := other.asked[len(other.asked)-1].Revocations
+	got, err := x509.ParseRevocationList(told)
+	if err != nil || len(got.RevokedCertificateEntries) != 1 || got.RevokedCertificateEntries[0].SerialNumber.Text(16) != "abc123" {
+		t.Errorf("the others are told %v, %v", got, err)
+	}
+	if s.row("a1").Health.Revocations != nil {
+		t.Error("the list is in the row too")
 	}
 }
 

@@ -30,6 +30,7 @@ var quiet = slog.New(slog.DiscardHandler)
 type stand struct {
 	t         testing.TB
 	store     *store.Store
+	dir       string // of the authority
 	authority *pki.Authority
 	identity  *pki.Identity
 	hub       *role.Hub
@@ -93,7 +94,8 @@ func newStand(t testing.TB) *stand {
 	t.Helper()
 	s := &stand{t: t, nodes: map[string]*simulated{}, time: time.Now().Truncate(time.Second)}
 	var err error
-	if s.authority, err = pki.CreateAuthority(durable.OS(), filepath.Join(t.TempDir(), "ca"), "test"); err != nil {
+	s.dir = filepath.Join(t.TempDir(), "ca")
+	if s.authority, err = pki.CreateAuthority(durable.OS(), s.dir, "test"); err != nil {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "vault")
