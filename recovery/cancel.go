@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"context"
+	"time"
 
 	"github.com/homeward-dr/homeward"
 )
@@ -10,14 +11,15 @@ import (
 // the side that ran before runs and replicates again from where it stood. A
 // failover that did not come as far as to serve its point can be cancelled too;
 // then the machine is brought back even if the standby side cannot be told, and
-// Cancel, called again until it succeeds, tells it later. If the replica went on in
+// Cancel, called again until it succeeds, tells it later. A synchronization that the
+// failover interrupted goes on. If the replica went on in
 // between, by what was still on its way, the machine is started once more for that, and
 // what its agent cannot account for waits for a Resync.
 func (it *Item) Cancel(ctx context.Context) error {
 	raised := it.State == FailedOver
 	switch it.List.Op {
 	case opFailOver, opFailBack, opCancel:
-		if err := it.require(opCancel, FailedOver, Protected); err != nil {
+		if err := it.require(opCancel, FailedOver, Protected, Synchronizing); err != nil {
 			return err
 		}
 	default:
@@ -84,7 +86,7 @@ func (it *Item) cancel(ctx context.Context, raised bool) error {
 		return homeward.Errorf(opCancel, homeward.KindOf(untold), "item "+string(it.ID()),
 			"the machine runs again and is not protected: cancel once more when the standby side answers", "%w", untold)
 	}
-	return it.end(Protected)
+	return it.goOn()
 }
 
 // retireRunning stops the machine at the running side and ends its leg there.
@@ -107,9 +109,18 @@ func (it *Item) resumeRunning(ctx context.Context) error {
 		if err = it.route(ctx, it.Running, it.Standby); err != nil {
 			return err
 		}
-		report, err = it.Running.Agent.Prepare(ctx, homeward.CaptureRequest{Machine: it.Machine, Disks: it.RunsOn,
-			Generation: it.Generation, Base: it.Base, Sink: it.Running.SinkURL, Policy: it.Policy})
-		return err
+		// What was not compared is in no map: no mark of this leg is bootable before it is.
+		req := homeward.CaptureRequest{Machine: it.Machine, Disks: it.RunsOn,
+			Generation: it.Generation, Base: it.Base, Incomplete: it.Interrupted != nil && !it.Interrupted.Done[compareStep],
+			Sink: it.Running.SinkURL, Policy: it.Policy}
+		deadline := time.Now().Add(hangUp) // the agent's own connection to its disks, which it has ended, may look alive
+		return poll(ctx, func() (bool, error) {
+			report, err = it.Running.Agent.Prepare(ctx, req)
+			if homeward.KindOf(err) == homeward.InUse && time.Now().Before(deadline) {
+				return false, nil
+			}
+			return true, err
+		})
 	})
 	if err != nil {
 		return err

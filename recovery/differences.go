@@ -64,6 +64,9 @@ const theOldSide = "the old side"
 // answers. An error that passes makes every block suspect, and the set unknown.
 func (it *Item) collect(ctx context.Context, now *Side, oldSide func() (homeward.Changes, error), passes func(error) bool) (*differences, error) {
 	set := it.noDifferences()
+	if err := set.add(homeward.Changes{Disks: it.Interrupted.Uncompared()}, func(d *diskDifferences) *block.Map { return d.suspect }); err != nil {
+		return set, err
+	}
 	id := homeward.ItemRequest{Item: it.ID()}
 	for _, source := range []struct {
 		name string

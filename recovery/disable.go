@@ -42,7 +42,7 @@ func (it *Item) Disable(ctx context.Context, force bool) ([]Leftover, error) {
 		return nil, err
 	}
 	it.List.WasOn = it.List.WasOn || begun.Op == opProtect && begun.WasOn
-	it.State, it.Paused, it.Took = Unprotected, false, nil
+	it.State, it.Paused, it.Took, it.Interrupted = Unprotected, false, nil, nil
 	if err := it.save(); err != nil {
 		return nil, err
 	}

@@ -23,19 +23,21 @@ const (
 
 // FailOver boots the standby side at a point (zero: the newest). The running
 // side is taken to be lost: it is not asked for anything. What it wrote after the
-// point stays in maps, for the way back.
+// point stays in maps, for the way back. While the item synchronizes after a reprotect
+// the point is one that was there before, such as the branch: no newer one could boot.
 func (it *Item) FailOver(ctx context.Context, point homeward.Position) error {
 	return it.failOver(ctx, point, nil)
 }
 
 func (it *Item) failOver(ctx context.Context, point homeward.Position, part func() error) error {
 	const op = opFailOver
-	if err := it.mayRaise(op, point); err != nil {
+	if err := it.mayFailOver(ctx, point); err != nil {
 		return err
 	}
 	it.Planned = false
 	if !it.resumes(op, point) {
 		it.Parting = Parting{}
+		it.interrupt()
 	}
 	next, err := it.begin(op, point)
 	if err == nil && part != nil && !it.List.Done[partStep] {

@@ -73,7 +73,7 @@ func (it *Item) part(ctx context.Context, req FailOverRequest) error {
 			return it.shutdown(half, it.Running)
 		})
 	}
-	try("ship last writes", func(tell func(homeward.Progress)) error {
+	ship := func(tell func(homeward.Progress)) error {
 		// Asked once: who waits here waits for the machine to run again.
 		if _, err := it.Running.Agent.Report(bound, homeward.ItemRequest{Item: it.ID()}); err != nil {
 			return err
@@ -98,7 +98,10 @@ func (it *Item) part(ctx context.Context, req FailOverRequest) error {
 			}
 		}
 		return err
-	})
+	}
+	if it.State != Synchronizing { // else it goes to an older point, and nothing newer could boot
+		try("ship last writes", ship)
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -28,6 +28,9 @@ type Record struct {
 	RunsOn     []string                `json:"runs_on"` // references of the disks behind the running side's agent
 	Refs       map[string]homeward.Ref `json:"refs"`    // the machine at each site, by side name
 	List       Unfinished              `json:"list"`
+	// Interrupted is the reprotect that had not come to its first point when its running
+	// side was given up for an older point. It stays until the next one has, or the cancel.
+	Interrupted *Unfinished `json:"interrupted,omitempty"`
 
 	Origin  string              `json:"origin,omitempty"` // name of the side where it was first protected
 	Moved   map[string][]string `json:"moved,omitempty"`  // copies that Relocate made, by side name; else Side.Disks

@@ -135,7 +135,7 @@ func (it *Item) AwaitReverse(ctx context.Context) (Reversal, error) {
 	if err := it.account(ctx, it.List.Before, &rev); err != nil {
 		return rev, err
 	}
-	it.Took = &rev
+	it.Took, it.Interrupted = &rev, nil
 	return rev, it.end(Protected)
 }
 
@@ -179,17 +179,20 @@ func (it *Item) becomeReplica(ctx context.Context) error {
 }
 
 // unpinOlderBranches lets go what the standby side kept of the times it ran
-// before: the branch of this leg stands.
+// before: the branch of this leg, the newest, stands.
 func (it *Item) unpinOlderBranches(ctx context.Context) error {
 	list, err := it.Standby.Target.Points(ctx, homeward.ItemRequest{Item: it.ID()})
 	if err != nil {
 		return err
 	}
+	var branches []homeward.Position // oldest first
 	for _, p := range list.Points {
-		if p.Position == it.Base || !slices.Contains(p.Pins, branchPin) {
-			continue
+		if slices.Contains(p.Pins, branchPin) {
+			branches = append(branches, p.Position)
 		}
-		if _, err := it.Standby.Target.Unpin(ctx, homeward.PinRequest{Item: it.ID(), Point: p.Position, Name: branchPin}); err != nil {
+	}
+	for _, p := range branches[:max(0, len(branches)-1)] {
+		if _, err := it.Standby.Target.Unpin(ctx, homeward.PinRequest{Item: it.ID(), Point: p, Name: branchPin}); err != nil {
 			return err
 		}
 	}

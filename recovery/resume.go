@@ -40,7 +40,7 @@ func (it *Item) begin(op string, point homeward.Position) (homeward.Generation, 
 	if it.resumes(op, point) {
 		return it.List.Next, it.save()
 	}
-	if it.List.Op == op { // with another point, which the generation of the first attempt may serve
+	if it.List.Op != "" { // another list or point, which the generation of that attempt may serve
 		it.Next = it.Next.Next()
 	}
 	// A generation that a call whose answer was lost may have raised is used again:

@@ -302,6 +302,59 @@ func (k *walker) reprotect() {
 	}
 }
 
+// reverse turns replication round and does not wait for its first point.
+func (k *walker) reverse() {
+	old := k.standby()
+	k.do("reverse", func(ctx context.Context) error {
+		if err := k.settle(ctx); err != nil {
+			return err
+		}
+		old.Hyper.Crash(k.it.ID()) // it wrote to the end
+		_, err := k.it.Reverse(ctx)
+		return err
+	})
+	k.fence(old)
+	k.since = 0
+}
+
+// awaitReverse lets a synchronization come to its first point.
+func (k *walker) awaitReverse() {
+	k.do("await the first point", func(ctx context.Context) error {
+		if err := k.settle(ctx); err != nil {
+			return err
+		}
+		_, err := k.it.AwaitReverse(ctx)
+		return err
+	})
+	k.since = 0
+}
+
+// giveUp boots the standby side amid its synchronization, at a point from before it.
+func (k *walker) giveUp() {
+	var at homeward.Position
+	k.do("choose an older point", func(ctx context.Context) error {
+		list, err := k.it.Standby.Target.Points(ctx, k.id())
+		if err != nil {
+			return err
+		}
+		var bootable []homeward.Point
+		for _, p := range list.Points {
+			if p.Mark.Kind.Bootable() {
+				bootable = append(bootable, p)
+			}
+		}
+		if len(bootable) == 0 {
+			return fmt.Errorf("the standby side holds nothing that could boot")
+		}
+		n := len(bootable)
+		p := bootable[n-1-k.rng.IntN(min(n, 3))]
+		at = p.Position
+		_, err = k.w.CheckPoint(ctx, k.it.Standby, k.it.ID(), p)
+		return err
+	})
+	k.failOverTo(at)
+}
+
 // checkCost holds what a reprotect sent against what the maps said.
 func (k *walker) checkCost(set maps, rev recovery.Reversal) {
 	k.t.Helper()

@@ -82,7 +82,7 @@ func (k *walker) loseSpool() {
 func (k *walker) reroute() {
 	k.do("route anew", func(ctx context.Context) error {
 		for _, it := range k.w.Items {
-			if it.State != recovery.Protected {
+			if it.State != recovery.Protected && it.State != recovery.Synchronizing {
 				continue
 			}
 			if err := it.Reroute(ctx); err != nil {

@@ -131,11 +131,29 @@ func (k *walker) changesOf(ctx context.Context, side *recovery.Side, into maps) 
 	return true, into.add(c)
 }
 
+// uncompared is what the item's record alone says may differ.
+func (k *walker) uncompared(into maps) error {
+	for _, list := range []*recovery.Unfinished{&k.it.List, k.it.Interrupted} {
+		if err := into.add(homeward.Changes{Disks: list.Uncompared()}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replicating reports whether deltas bring the standby side towards the running one.
+func (k *walker) replicating() bool {
+	return k.it.State == recovery.Protected || k.it.State == recovery.Synchronizing
+}
+
 // difference is the union of maps that the next reprotect, or the replication that
 // runs, will use.
 func (k *walker) difference(ctx context.Context) (maps, error) {
 	set := newMaps(k.it.Machine)
-	if k.it.State == recovery.Protected {
+	if err := k.uncompared(set); err != nil {
+		return set, err
+	}
+	if k.replicating() {
 		known, err := k.changesOf(ctx, k.it.Running, set)
 		if err == nil && !known {
 			err = fmt.Errorf("the running side's agent does not know the item")
@@ -172,7 +190,7 @@ func (k *walker) checkLaw(ctx context.Context, g *world.Guest) error {
 	// While deltas are applied the two sides converge, so the maps are read first.
 	// Before, an old side may still be written, but nothing converges: maps grow.
 	var media [][]byte
-	if k.it.State != recovery.Protected {
+	if !k.replicating() {
 		media = k.w.Media(other, k.it.Machine)
 	}
 	set, err := k.difference(ctx)
@@ -205,6 +223,9 @@ func (k *walker) checkLaw(ctx context.Context, g *world.Guest) error {
 	// is read last.
 	media = k.w.Media(k.running(), k.it.Machine)
 	if _, err := k.changesOf(ctx, k.it.Running, old); err != nil {
+		return err
+	}
+	if err := k.uncompared(old); err != nil {
 		return err
 	}
 	if err := old.cover(media, k.w.Media(k.standby(), k.it.Machine)); err != nil {

@@ -103,6 +103,32 @@ var scripts = map[string]func(k *walker){
 			k.check()
 		}
 	},
+	// The running side is lost before the way back has a point, on both legs, and each time
+	// the standby side's own last state boots.
+	"given up amid a synchronization": func(k *walker) {
+		for range 2 {
+			k.write()
+			k.failOver()
+			k.commit()
+			k.reverse()
+			k.write()
+			k.check()
+			k.giveUp()
+			k.check()
+			k.cancel()
+			k.check()
+			k.giveUp()
+			k.write()
+			k.commit()
+			k.check()
+			k.reverse()
+			k.giveUp()
+			k.commit()
+			k.reprotect()
+			k.check()
+			k.prove()
+		}
+	},
 	// One hold, while sets travel in rounds of their own.
 	"group cut amid rounds": func(k *walker) {
 		for range 8 {

@@ -83,7 +83,9 @@ func (k *walker) step() {
 	case recovery.FailedOver:
 		k.choose(k.changePoint, k.cancel, k.commit, k.commit)
 	case recovery.Committed:
-		k.choose(k.write, k.reprotect, k.reprotect)
+		k.choose(k.write, k.reprotect, k.reprotect, k.reverse, k.reverse)
+	case recovery.Synchronizing:
+		k.choose(k.giveUp, k.giveUp, k.awaitReverse)
 	}
 }
 
@@ -94,6 +96,8 @@ func (k *walker) onward() {
 		k.choose(k.commit, k.cancel)
 	case recovery.Committed:
 		k.reprotect()
+	case recovery.Synchronizing:
+		k.awaitReverse()
 	}
 }
 
