@@ -5,6 +5,7 @@ import "context"
 // Bench is what a figure is measured with.
 type Bench struct {
 	Full   bool   // false: quick, the whole of it under five minutes
+	Smoke  bool   // only the least of everything, for a test that it works: seconds
 	Rounds int    // of each contender in a series
 	Seed   uint64 // of all that is random
 	Dir    string // for images: on a file system with room; each figure makes its own directories below and removes them

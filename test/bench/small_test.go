@@ -1,0 +1,55 @@
+// Package bench runs chapters of the benchmarks in small, so that they still work on
+// the day when somebody wants to know. What they find is not looked at.
+package bench
+
+import (
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/homeward-dr/homeward/bench/measure"
+)
+
+// binary is the homeward program that is measured.
+var binary string
+
+func TestMain(m *testing.M) {
+	code, err := run(m)
+	if err != nil {
+		log.Fatal(err)
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (int, error) {
+	dir, err := os.MkdirTemp("", "homeward-bench-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir) // a left-over temporary file
+	binary = filepath.Join(dir, "homeward")
+	build := exec.Command("go", "build", "-o", binary, "../../cmd/homeward")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		return 0, fmt.Errorf("build homeward: %w", err)
+	}
+	return m.Run(), nil
+}
+
+// small is the least of everything.
+func small(t *testing.T) *measure.Bench {
+	t.Helper()
+	memory, err := os.MkdirTemp("/dev/shm", "homeward-bench-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(memory); err != nil {
+			t.Error(err)
+		}
+	})
+	return &measure.Bench{Smoke: true, Rounds: 1, Seed: 1, Dir: t.TempDir(), Memory: memory, Binary: binary, Say: t.Logf}
+}
