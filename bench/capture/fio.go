@@ -136,6 +136,6 @@ func run(ctx context.Context, args []string) (r report, err error) {
 // and compares: a server that is fast and wrong is found before it is measured.
 func verify(ctx context.Context, t target, size int64, seed uint64) error {
 	_, err := run(ctx, append(t.args(), "--name=verify", "--rw=randwrite", "--bsrange=4k-64k", "--iodepth=16", fmt.Sprintf("--size=%d", size),
-		fmt.Sprintf("--randseed=%d", seed), "--verify=crc32c", "--verify_fatal=1", "--do_verify=1", "--output-format=json"))
+		fmt.Sprintf("--randseed=%d", seed), "--verify=crc32c", "--verify_fatal=1", "--do_verify=1", "--verify_state_save=0", "--output-format=json"))
 	return err
 }

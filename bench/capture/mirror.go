@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/homeward-dr/homeward/bench/measure"
-	"github.com/homeward-dr/homeward/lab"
 	"github.com/homeward-dr/homeward/nbd"
 )
 
@@ -33,7 +32,14 @@ func (p *place) openMirror(ctx context.Context) (*mirror, error) {
 	if _, err = p.image(ctx, "mirror-replica"); err != nil {
 		return nil, err
 	}
-	at := lab.NewHost().Address()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	at := free.Addr().String()
+	if err := free.Close(); err != nil {
+		return nil, err
+	}
 	if m.host, m.port, err = net.SplitHostPort(at); err != nil {
 		return nil, err
 	}

@@ -13,7 +13,6 @@ import (
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/bench/leg"
 	"github.com/homeward-dr/homeward/bench/measure"
-	"github.com/homeward-dr/homeward/lab"
 )
 
 // place is a file system that holds images, and everything else of a part that is
@@ -40,8 +39,8 @@ func openPlace(ctx context.Context, b *measure.Bench, name, parent string, size 
 		return nil, homeward.Errorf("measure capture", homeward.IO, parent, "name a directory that can be written to", "%w", err)
 	}
 	p.atEnd(func() error { return os.RemoveAll(p.dir) })
-	if p.run, err = os.MkdirTemp(lab.LiveRoot(), "homeward-bench-"); err != nil {
-		return nil, homeward.Errorf("measure capture", homeward.IO, lab.LiveRoot(), "make it writable", "%w", err)
+	if p.run, err = os.MkdirTemp(b.Memory, "run-"); err != nil {
+		return nil, homeward.Errorf("measure capture", homeward.IO, b.Memory, "make it writable", "%w", err)
 	}
 	p.atEnd(func() error { return os.RemoveAll(p.run) })
 	if err := p.fill(ctx); err != nil {
