@@ -1,9 +1,9 @@
 // Command figures measures the whole system on this machine and prints what it
-// finds: how long a cut holds the guest, how old the newest point gets, how much
+// finds: how old the newest point gets, how much
 // memory the roles take, and what a reprotect costs. It asserts nothing; the
 // tests do. Run it with
 //
-//	go run ./test/figures [-run hold,rpo,memory,points,reprotect]
+//	go run ./test/figures [-run rpo,memory,points,reprotect]
 package main
 
 import (
@@ -28,7 +28,6 @@ type figure struct {
 
 func figures() []figure {
 	return []figure{
-		{"hold", "writes held by a cut, under 4 KiB random writes", hold},
 		{"rpo", "age of the newest point while the guest writes", rpo},
 		{"memory", "memory of the roles during the initial sync of 2 GiB", memory},
 		{"points", "memory of the roles with 1,000 points", points},

@@ -2,51 +2,11 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os/exec"
-	"strings"
 	"time"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/test/stage"
 )
-
-func hold(ctx context.Context, l *bench) error {
-	st, err := l.build(ctx, stage.Options{DiskSize: 1 << 30, Churn: -1}, homeward.Policy{MinInterval: 100 * time.Millisecond}, nil)
-	if err != nil {
-		return err
-	}
-	defer st.Close()
-	if err := off(ctx, st, st.Home); err != nil {
-		return err
-	}
-	c, uri, err := export(ctx, st, st.Home)
-	if err != nil {
-		return err
-	}
-	if err := c.Close(); err != nil { // one writer at a time, and that is fio now
-		return err
-	}
-	for _, depth := range []string{"1", "16"} {
-		out, err := exec.CommandContext(ctx, "fio", "--name=w", "--ioengine=nbd", "--uri="+uri, "--rw=randwrite", "--bs=4k",
-			"--iodepth="+depth, "--size=1g", "--runtime=8", "--time_based", "--refill_buffers", "--fsync=32").CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("fio: %w: %s", err, out)
-		}
-		rep, err := st.Home.Side.Agent.Report(ctx, id(st))
-		if err != nil {
-			return err
-		}
-		l.say("  queue depth %s: hold p99 %v over cuts so far, %d demotions\n", depth, rep.HoldP99, rep.Demotions)
-		for line := range strings.Lines(string(out)) {
-			if strings.Contains(line, "IOPS=") {
-				l.say("  %s\n", strings.TrimSpace(line))
-			}
-		}
-	}
-	l.peaks(st)
-	return nil
-}
 
 func rpo(ctx context.Context, l *bench) error {
 	for _, interval := range []time.Duration{200 * time.Millisecond, time.Second} {
