@@ -48,7 +48,7 @@ func (it *Item) Enable(ctx context.Context) error {
 		return err
 	})
 	if err == nil { // it may run on its own disks
-		err = it.once(ctx, "shut down machine", func(func(homeward.Progress)) error { return it.shutDownOwn(ctx) })
+		err = it.once(ctx, shutStep, func(func(homeward.Progress)) error { return it.shutDownOwn(ctx) })
 	}
 	var report homeward.CaptureReport
 	if err == nil {
@@ -74,7 +74,20 @@ func (it *Item) Enable(ctx context.Context) error {
 	return it.half()
 }
 
-const claimStep = "claim item"
+// The steps of Enable after which a role may hold something of the item.
+const (
+	claimStep = "claim item"
+	shutStep  = "shut down machine"
+)
+
+// Begun tells how far an Enable that has not ended may have come: the master target may
+// hold a replica, and the agent may serve the machine's disks.
+func (it *Item) Begun() (replica, capture bool) {
+	if it.List.Op != opProtect {
+		return false, false
+	}
+	return it.List.Done[claimStep], it.List.Done[shutStep]
+}
 
 // claim sees that nobody has an item of this id, and begins above the generation
 // that roles remember of one that was disabled. Nothing is made yet.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/vault"
@@ -127,4 +129,32 @@ func fillJobs(b *testing.B, s *Store, n int) {
 			return nil
 		}))
 	}
+}
+
+// Lists begin with the newest, also after the clock was set back.
+func TestList_NewestWhateverTheClock(t *testing.T) {
+	bothURLs(t, func(t *testing.T, url string) {
+		at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+		c := config(url)
+		c.Now = func() time.Time { return at }
+		s, err := Open(t.Context(), c)
+		must(t, err)
+		t.Cleanup(func() { must(t, s.Close()) })
+		for _, id := range []string{"b", "a", "c"} {
+			must(t, s.Jobs.Insert(t.Context(), &vault.Job{ID: id, Key: "k"}))
+			at = at.Add(-time.Hour)
+		}
+		page, err := s.Jobs.List(t.Context(), vault.Query{})
+		must(t, err)
+		var got []string
+		for _, j := range page.Entries {
+			got = append(got, j.ID)
+		}
+		if want := []string{"c", "a", "b"}; !slices.Equal(got, want) {
+			t.Errorf("%v, expected %v", got, want)
+		}
+		if j, err := s.JobByKey(t.Context(), "k"); err != nil || j.ID != "c" {
+			t.Errorf("%v, %v", j.ID, err)
+		}
+	})
 }

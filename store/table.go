@@ -94,6 +94,9 @@ func (t *Table[T]) Insert(ctx context.Context, v *T) error {
 	}
 	now := t.store.micros()
 	err = t.store.change(ctx, "add "+t.noun, func(ctx context.Context, tx *transaction) error {
+		if now, err = t.birth(ctx, tx, now); err != nil {
+			return err
+		}
 		n, err := affected(tx.ExecContext(ctx, t.insert, slices.Insert(args, 1, any(now))...))
 		if err == nil && n == 0 {
 			err = homeward.Errorf("add", homeward.Exists, t.subject(t.key(v)), "choose another name, or change the one that is there", "it is there already")
@@ -107,6 +110,18 @@ func (t *Table[T]) Insert(ctx context.Context, v *T) error {
 		*t.meta(v) = metaOf(1, now, now)
 	}
 	return err
+}
+
+// birth is when a resource counts as created. Of lists that begin with the newest it is
+// later than that of every one before, also after the clock was set back: what is newer
+// is told by it alone.
+func (t *Table[T]) birth(ctx context.Context, tx *transaction, now int64) (int64, error) {
+	if !t.newest {
+		return now, nil
+	}
+	var last int64
+	err := tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(created), 0) FROM "+t.name).Scan(&last)
+	return max(now, last+1), err
 }
 
 // Update replaces a resource and brings its Meta up to date. Conflict when its

@@ -199,18 +199,16 @@ func (s *recoveries) checkWay(ctx context.Context, it vault.Item, req vault.Acti
 func (s *recoveries) chosen(ctx context.Context, it vault.Item, req vault.ActionRequest) (homeward.Position, error) {
 	switch req.Action {
 	case vault.Failover, vault.FailbackAction, vault.TestFailover:
-		return choosePoint(ctx, s.holder(it), it.ID, req.Input.Point, s.now())
+		if at, goesOn, err := s.unfinished(ctx, it, req.Action, req.Input.Point); goesOn || err != nil {
+			return at, err
+		}
+		return s.choosePoint(ctx, it, req.Input.Point)
 	case vault.ChangePoint: // "the newest" is a certain one here: nothing arrives any more
 		c, err := parsePoint(req.Input.Point)
 		if err != nil {
 			return homeward.Position{}, err
 		}
-		list, err := s.holder(it).Points(ctx, homeward.ItemRequest{Item: it.ID})
-		if err != nil {
-			return homeward.Position{}, err
-		}
-		p, err := c.of(list.Points, s.now())
-		return p.Position, err
+		return s.certainPoint(ctx, it, c)
 	}
 	return homeward.Position{}, nil
 }

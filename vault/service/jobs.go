@@ -1,7 +1,6 @@
 package service
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"slices"
@@ -9,7 +8,6 @@ import (
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/store"
 	"github.com/homeward-dr/homeward/vault"
-	"github.com/homeward-dr/homeward/vault/lifecycle"
 )
 
 // jobs is vault.Jobs.
@@ -101,65 +99,6 @@ func (s *jobs) TellJob(ctx context.Context, req vault.JobRequest) (vault.Job, er
 		return err
 	})
 	return shown(j), err
-}
-
-// corrected is the stored input of a job with fields replaced.
-func (s *jobs) corrected(ctx context.Context, j vault.Job, req vault.JobRequest) (json.RawMessage, error) {
-	asked, err := assignmentOf(j)
-	if err != nil {
-		return nil, err
-	}
-	was := asked.Input
-	d := json.NewDecoder(bytes.NewReader(req.Input))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&asked.Input); err != nil {
-		return nil, homeward.Errorf("retry job", homeward.Invalid, "input", "give fields of the action's input", "%w", err)
-	}
-	if j.Action != "" {
-		if err := checkInput(vault.ActionRequest{Item: j.Item, Action: j.Action, Input: asked.Input}); err != nil {
-			return nil, err
-		}
-	}
-	if err := settled(j, was, asked.Input); err != nil {
-		return nil, err
-	}
-	if asked.Input.Point != was.Point {
-		it, err := s.store.Items.Get(ctx, string(j.Item))
-		if err == nil {
-			asked.Chosen, err = choosePoint(ctx, s.holder(it), j.Item, asked.Input.Point, s.now())
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return asked.encode()
-}
-
-// settled refuses corrections that come too late: what they replace was used by a task
-// that is done, and nobody would look at them.
-func settled(j vault.Job, was, now vault.Input) error {
-	places := func(in vault.Input) any {
-		return [...]any{in.Target, in.Policy, in.Agent, in.MasterTarget, in.ProcessServer, in.Datastore, in.Retention, in.Location, in.Direction}
-	}
-	point := func(in vault.Input) any { return [...]any{in.Point, in.Shutdown} }
-	by, part, what, remedy := "", places, "the nodes and places", "begin "+string(j.Action)+" anew with them"
-	switch j.Action {
-	case vault.Enable:
-		remedy = "disable the item, and enable it anew with them"
-	case vault.Reprotect:
-		by = lifecycle.ReprotectPreflight
-	case vault.Failover, vault.FailbackAction:
-		by, part, what, remedy = lifecycle.StartFailover, point, "the point", "go on without a correction, then change the point, or cancel the failover"
-	case vault.ChangePoint:
-		by, part, what, remedy = lifecycle.ChangePointTask, point, "the point", "go on without a correction, then change the point once more"
-	default:
-		return nil
-	}
-	used := by == "" || slices.ContainsFunc(j.Tasks, func(t vault.Task) bool { return t.Name == by && t.State == vault.TaskSucceeded })
-	if !used || part(was) == part(now) {
-		return nil
-	}
-	return homeward.Errorf("retry job", homeward.Conflict, "input", remedy, "%s cannot be corrected any more: the job has used them", what)
 }
 
 // Artefacts lists what jobs made outside the store and that is still there, unless a

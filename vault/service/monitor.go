@@ -105,7 +105,7 @@ func (m *monitor) look(ctx context.Context, it vault.Item) error {
 	asking, cancel := context.WithTimeout(ctx, monitorTimeout)
 	heard := m.ask(asking, it)
 	cancel()
-	skew := m.skew(ctx, it)
+	skew := m.skew(ctx, it, it.ActiveSite)
 	m.mu.Lock()
 	if m.live == nil {
 		m.live = map[homeward.ItemID]seen{}
@@ -120,9 +120,10 @@ func (m *monitor) look(ctx context.Context, it vault.Item) error {
 	return m.settle(ctx, it, heard, r, threshold.RPOThreshold)
 }
 
-// skew is how far the clock by which the item's points are told is ahead of the vault's.
-func (m *monitor) skew(ctx context.Context, it vault.Item) time.Duration {
-	n, err := m.node(ctx, endOf(&it, it.ActiveSite).Agent)
+// skew is how far the clock of the agent at a site, by which the points that it cuts are
+// told, is ahead of the vault's.
+func (m *monitor) skew(ctx context.Context, it vault.Item, site string) time.Duration {
+	n, err := m.node(ctx, endOf(&it, site).Agent)
 	if err != nil || n.Heartbeat.IsZero() {
 		return 0 // not known: nobody has measured it
 	}

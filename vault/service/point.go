@@ -1,12 +1,14 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/recovery"
 	"github.com/homeward-dr/homeward/vault"
 )
 
@@ -78,15 +80,72 @@ func (c choice) missing(points []homeward.Point) string {
 
 // choosePoint finds the position of a choice at the master target that holds the
 // item's points. The newest state is left to the master target: the zero position.
-func choosePoint(ctx context.Context, target homeward.Replica, item homeward.ItemID, want string, now time.Time) (homeward.Position, error) {
+func (s *workshop) choosePoint(ctx context.Context, it vault.Item, want string) (homeward.Position, error) {
 	c, err := parsePoint(want)
 	if err != nil || c.newest() {
 		return homeward.Position{}, err
 	}
-	list, err := target.Points(ctx, homeward.ItemRequest{Item: item})
+	return s.certainPoint(ctx, it, c)
+}
+
+// certainPoint is choosePoint where the newest state, too, is a certain point. Points
+// are told by the clock of the agent that cut them, so ages count by that clock.
+func (s *workshop) certainPoint(ctx context.Context, it vault.Item, c choice) (homeward.Position, error) {
+	list, err := s.holder(it).Points(ctx, homeward.ItemRequest{Item: it.ID})
 	if err != nil {
 		return homeward.Position{}, err
 	}
-	p, err := c.of(list.Points, now)
+	source := it.ActiveSite
+	if it.Record != nil {
+		source = it.Record.RunsAt // also while the machine is failed over
+	}
+	p, err := c.of(list.Points, s.now().Add(s.monitor.skew(ctx, it, source)))
 	return p.Position, err
 }
+
+// unfinished is the point of a failover that was begun and not ended, for a request that
+// goes on with it: an age, or "the newest app-consistent one", means what it meant when
+// it was asked for first. Once that point is served no other one can be asked for.
+func (s *workshop) unfinished(ctx context.Context, it vault.Item, action vault.Action, want string) (at homeward.Position, goesOn bool, err error) {
+	lists := map[vault.Action]string{vault.Failover: listFailOver, vault.FailbackAction: listFailBack}
+	if it.Record == nil || it.Record.List.Op == "" || it.Record.List.Op != lists[action] {
+		return at, false, nil
+	}
+	begun := it.Record.List.Point
+	for j, err := range s.store.Jobs.All(ctx, vault.Query{Item: string(it.ID)}) { // newest first
+		if err != nil {
+			return at, false, err
+		}
+		if j.Action != action {
+			continue
+		}
+		a, err := assignmentOf(j)
+		if err != nil {
+			return at, false, err
+		}
+		if a.Chosen == begun && sameWord(a.Input.Point, want) {
+			return begun, true, nil
+		}
+		break
+	}
+	c, err := parsePoint(want)
+	if err != nil || it.Record.State != recovery.FailedOver || c.at == begun && (c.newest() || !begun.IsZero()) {
+		return at, false, err
+	}
+	serves := begun.String()
+	if begun.IsZero() {
+		serves = vault.Latest
+	}
+	return at, false, homeward.Errorf(string(action), homeward.Conflict, "point",
+		"go on with '--point "+serves+"', then choose another one with 'homeward item change-point "+string(it.ID)+"'; or call it off with 'homeward item cancel "+string(it.ID)+"'",
+		"a %s that has not ended serves another point than %q already", action, want)
+}
+
+// sameWord reports whether two texts ask for the same point.
+func sameWord(a, b string) bool { return cmp.Or(a, vault.Latest) == cmp.Or(b, vault.Latest) }
+
+// The names of recovery's lists that serve a point.
+const (
+	listFailOver = "fail over"
+	listFailBack = "fail back"
+)

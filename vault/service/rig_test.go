@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,7 +38,7 @@ type rig struct {
 	most      Limits
 	ending    func()
 	ended     chan struct{}
-	absent    sync.Map // names of master targets that cannot be asked
+	absent    sync.Map // names of master targets that cannot be asked, or a *brokenTarget
 }
 
 // clock is the vault's, which a test may set forward.
@@ -164,10 +165,29 @@ func (r roles) Agent(name string) homeward.Agent { return r.side(name).Agent }
 func (r roles) ProcessServer(name string) homeward.ProcessServer { return r.side(name).Process }
 
 func (r roles) MasterTarget(name string) homeward.MasterTarget {
-	if _, away := r.absent.Load(name); away {
+	if how, away := r.absent.Load(name); away {
+		if broken, is := how.(*brokenTarget); is {
+			broken.MasterTarget = r.side(name).Target
+			return broken
+		}
 		return awayTarget{}
 	}
 	return r.side(name).Target
+}
+
+// brokenTarget answers, and cannot make a replica.
+type brokenTarget struct {
+	homeward.MasterTarget
+	forgot atomic.Int64
+}
+
+func (*brokenTarget) Prepare(context.Context, homeward.ReplicaRequest) (homeward.ReplicaReport, error) {
+	return homeward.ReplicaReport{}, homeward.Errorf("prepare replica", homeward.IO, "master target", "mend its volume, then retry", "its volume is read-only")
+}
+
+func (b *brokenTarget) Forget(ctx context.Context, req homeward.GenerationRequest) (homeward.Done, error) {
+	b.forgot.Add(1)
+	return b.MasterTarget.Forget(ctx, req)
 }
 
 // awayTarget cannot be reached.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/recovery"
 	"github.com/homeward-dr/homeward/vault"
 )
 
@@ -20,12 +21,17 @@ func disable(ctx context.Context, w *work) error {
 	if len(left) == 0 {
 		return w.alerts.settle(ctx, fromJobs, subject)
 	}
+	return w.alerts.settle(ctx, fromJobs, subject, leftBehind("disabling", left))
+}
+
+// leftBehind tells of what could not be taken back.
+func leftBehind(by string, left []recovery.Leftover) vault.Alert {
 	var says []string
 	for _, l := range left {
 		says = append(says, fmt.Sprintf("at %s: %s (%s); %s", l.Where, l.What, l.Why, l.Remedy))
 	}
-	return w.alerts.settle(ctx, fromJobs, subject, vault.Alert{Code: "left-behind", Severity: vault.SeverityWarning,
-		Text: "disabling has left something behind: " + strings.Join(says, "; "), Remedy: "remove it as it says, or disable the item once more"})
+	return vault.Alert{Code: "left-behind", Severity: vault.SeverityWarning,
+		Text: by + " has left something behind: " + strings.Join(says, "; "), Remedy: "remove it as it says, or disable the item once more"}
 }
 
 // removeReplicas removes the disks that were made for the replica, and then the item.

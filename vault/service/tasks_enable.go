@@ -13,8 +13,10 @@ import (
 )
 
 func enablePreflight(ctx context.Context, w *work) error {
-	forward := way{from: w.stored.Original, to: w.stored.Recovery, location: vault.AlternateLocation}
-	if err := w.placement.check(ctx, "enable", forward); err != nil {
+	if err := w.takeCorrections(ctx); err != nil {
+		return err
+	}
+	if err := w.placement.check(ctx, "enable", enableWay(w.stored)); err != nil {
 		return err
 	}
 	if w.item.State != recovery.Unprotected {
@@ -37,6 +39,9 @@ func enablePreflight(ctx context.Context, w *work) error {
 
 // createTarget has the target site make the disks that the replica will be.
 func createTarget(ctx context.Context, w *work) error {
+	if err := w.takeCorrections(ctx); err != nil {
+		return err
+	}
 	end := w.stored.Recovery
 	site, err := w.roles.Site(end.Site)
 	if err != nil {
@@ -77,6 +82,9 @@ func replicaName(item homeward.ItemID, d homeward.DiskID) homeward.DiskID {
 }
 
 func enableProtection(ctx context.Context, w *work) error {
+	if err := w.takeCorrections(ctx); err != nil {
+		return err
+	}
 	if w.item.State != recovery.Unprotected {
 		return nil
 	}
@@ -114,9 +122,26 @@ func (w *work) await(ctx context.Context) error {
 	return err
 }
 
-// awaitFirstPoint returns when the first point of the leg in force stands, and tells
-// what the reversal took beside what was predicted.
+// awaitFirstPoint returns when the first point of the leg in force stands and the item's
+// nodes were asked about it.
 func awaitFirstPoint(ctx context.Context, w *work) error {
+	if err := firstPointStands(ctx, w); err != nil {
+		return err
+	}
+	// Who waited for this job looks at the item next: what its nodes say now is known then.
+	it, err := w.store.Items.Get(ctx, string(w.id()))
+	if err == nil {
+		err = w.monitor.look(ctx, it)
+	}
+	if err != nil && ctx.Err() == nil {
+		w.log.Warn("an item could not be watched; it is tried again", "item", w.id(), "error", err)
+	}
+	return nil
+}
+
+// firstPointStands waits for the first point of the leg in force, and tells what the
+// reversal took beside what was predicted.
+func firstPointStands(ctx context.Context, w *work) error {
 	if w.item.List.Op == "" && w.item.State == recovery.Protected && w.item.Took == nil {
 		return nil
 	}
