@@ -39,9 +39,6 @@ func scaled(v float64, steps []step) string {
 		}
 	}
 	last := steps[len(steps)-1]
-	if v == 0 {
-		last = steps[0]
-	}
 	return digits(v/last.one) + " " + last.name
 }
 
