@@ -31,7 +31,22 @@ type RouteRequest struct {
 	Compression string `json:"compression,omitempty"`
 	// Share is this item's part of the spool in bytes; 0: an equal part.
 	Share int64 `json:"share,omitempty"`
+	// Weight is this item's part of bandwidth, 1 to MaxWeight; 0: DefaultWeight. Under
+	// each cap (Limit), routes that have something to send share it in proportion to
+	// their weights, and what one does not use goes to the others. A route of weight w
+	// among others of W together gets w/(w+W) of the cap while it wants that: nobody
+	// starves. Without a cap, deltas that wait for one of the few sends at once to a
+	// target get their turn by weight; those under way share the link as TCP divides it.
+	// Deltas that go on with a larger set (a first copy, a resync) weigh a quarter.
+	// Preparing the same route again changes it for what is under way, too.
+	Weight int `json:"weight,omitempty"`
 }
+
+// Weights of routes.
+const (
+	DefaultWeight = 5
+	MaxWeight     = 10
+)
 
 // RouteReport tells how a route stands.
 type RouteReport struct {
@@ -44,6 +59,7 @@ type RouteReport struct {
 	SpoolBytes  int64      `json:"spool_bytes"`
 	SpoolLimit  int64      `json:"spool_limit"`
 	TargetError string     `json:"target_error,omitempty"` // of the last forward, with its remedy
+	Weight      int        `json:"weight,omitempty"`       // in force; 0: the process server is too old to have any
 }
 
 // LimitRequest caps what a process server sends to one target.

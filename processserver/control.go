@@ -1,7 +1,9 @@
 package processserver
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"net/url"
 	"path/filepath"
@@ -25,6 +27,7 @@ func (s *Server) Prepare(ctx context.Context, req homeward.RouteRequest) (homewa
 	defer end()
 	r, err := s.change(req.Item, req.Generation, func(rec *record) {
 		rec.Target, rec.Agent, rec.Compression, rec.Share = req.Target, req.Agent, req.Compression, req.Share
+		rec.Weight = req.Weight
 	})
 	if err != nil {
 		return homeward.RouteReport{}, err
@@ -52,6 +55,8 @@ func (s *Server) validateRoute(req homeward.RouteRequest) error {
 		return bad("target", "give the URL of the master target, https://host:port", strconv.Quote(req.Target))
 	case req.Share < 0 || req.Share > s.cfg.SpoolBytes:
 		return bad("share", "give 0, or at most the size of the spool", req.Share)
+	case req.Weight < 0 || req.Weight > homeward.MaxWeight:
+		return bad("weight", fmt.Sprintf("give 1 to %d, or 0 for %d", homeward.MaxWeight, homeward.DefaultWeight), req.Weight)
 	}
 	return nil
 }
@@ -194,7 +199,7 @@ func (r *route) report() homeward.RouteReport {
 	defer r.mu.Unlock()
 	rep := homeward.RouteReport{
 		Item: r.item, Generation: r.record.Generation, Target: r.record.Target, Standing: r.standing(),
-		PlainBytes: r.plain, WireBytes: r.wire,
+		PlainBytes: r.plain, WireBytes: r.wire, Weight: cmp.Or(r.record.Weight, homeward.DefaultWeight),
 		SpoolBytes: r.server.budget.usedBy(r), SpoolLimit: r.server.budget.shareOf(r),
 	}
 	if r.fault != nil {

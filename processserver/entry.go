@@ -23,6 +23,7 @@ type entry struct {
 	position homeward.Position // complete; zero: still being received
 	mark     homeward.Mark
 	size     int64 // bytes counted against the budget
+	bulk     bool  // it goes on with the set of the delta before it
 
 	durable bool // in the spool
 

@@ -125,6 +125,7 @@ func (r *route) loadQueue() (kept bool, err error) {
 				r.remove(0, true, nil)
 			}
 		}
+		e.bulk, r.open = r.open, e.mark.Kind == homeward.MarkNone
 		r.queue = append(r.queue, e)
 		r.server.budget.add(r, e.size)
 	}

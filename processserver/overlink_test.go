@@ -91,7 +91,7 @@ func TestServer_LimitIsKept(t *testing.T) {
 	}
 	r.mustPut(r.source.Next(t))
 	r.mustApply()
-	if up.bucket.paid.IsZero() {
+	if up.lane.bucket.paid.IsZero() {
 		t.Error("sent without asking the bucket")
 	}
 }

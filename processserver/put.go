@@ -106,7 +106,7 @@ func (r *route) enqueue(h delta.Header, turn *ship.Turn) (*entry, error) {
 	if !turn.Valid() {
 		return nil, r.moved()
 	}
-	e := &entry{follows: h.Follows, to: h.To, path: filepath.Join(r.dir(), spoolName(h.To, s.attempts.Add(1)))}
+	e := &entry{follows: h.Follows, to: h.To, bulk: r.open, path: filepath.Join(r.dir(), spoolName(h.To, s.attempts.Add(1)))}
 	e.body = newBody(s.cfg.FS, e.path, s.reserveMemory, s.giveMemory)
 	r.queue = append(r.queue, e)
 	r.notify()
@@ -128,7 +128,7 @@ func (r *route) received(e *entry, turn *ship.Turn, to homeward.Position, mark h
 	if !turn.Done(to) {
 		return r.moved()
 	}
-	e.position, e.mark = to, mark
+	e.position, e.mark, r.open = to, mark, mark.Kind == homeward.MarkNone
 	e.body.finish(nil)
 	r.notify()
 	return nil

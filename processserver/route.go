@@ -21,6 +21,7 @@ type record struct {
 	Agent       string              `json:"agent,omitempty"`  // the only sender of deltas; empty: any
 	Compression string              `json:"compression,omitempty"`
 	Share       int64               `json:"share,omitempty"`
+	Weight      int                 `json:"weight,omitempty"`      // 0: homeward.DefaultWeight
 	PlainBytes  int64               `json:"plain_bytes,omitempty"` // as of the last change or orderly end
 	WireBytes   int64               `json:"wire_bytes,omitempty"`
 }
@@ -45,6 +46,7 @@ type route struct {
 	asked    time.Time         // when it was last asked or answered by itself
 	news     int               // counts answers of the target
 	asking   bool
+	open     bool      // the newest delta that came in leaves its set open
 	fault    error     // of the last send or question; nil when it went well
 	faults   int       // in a row
 	faulty   time.Time // since when
@@ -106,6 +108,7 @@ func (r *route) supersede(g homeward.Generation) {
 		r.server.cfg.Log.Error("generations disagree", "item", r.item, "error", err)
 	}
 	r.dropFrom(0, ship.FencedBy(r.item, g))
+	r.open = false
 	r.forgetTarget()
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"sync"
-	"time"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/delta"
@@ -13,17 +12,18 @@ import (
 // send sends one entry once.
 func (r *route) send(ctx context.Context, e *entry, up *uplink, compression string) (homeward.Ack, error) {
 	none := homeward.Ack{}
-	release, err := up.acquire(ctx)
+	release, err := up.acquire(ctx, r)
 	if err != nil {
 		return none, err
 	}
 	defer release()
-	if err := r.server.sends.Acquire(ctx, 1); err != nil {
-		return none, context.Cause(ctx)
+	done, err := r.server.sends.acquire(ctx, r, 1, 0)
+	if err != nil {
+		return none, err
 	}
-	defer r.server.sends.Release(1)
+	defer done()
 	r.mu.Lock()
-	from, done, err := e.open(ctx, r.server)
+	from, shut, err := e.open(ctx, r.server)
 	r.mu.Unlock()
 	if err != nil {
 		return none, err
@@ -32,7 +32,7 @@ func (r *route) send(ctx context.Context, e *entry, up *uplink, compression stri
 	var recoding sync.WaitGroup
 	defer func() {
 		recoding.Wait()
-		if err := done(); err != nil {
+		if err := shut(); err != nil {
 			r.server.cfg.Log.Warn("cannot close a spooled delta", "item", r.item, "error", err)
 		}
 	}()
@@ -49,13 +49,7 @@ func (r *route) send(ctx context.Context, e *entry, up *uplink, compression stri
 		from, stop = in, func() { cancel(); _ = in.Close() } // never fails
 	}
 	defer stop()
-	o := &outgoing{ctx: ctx, from: from, close: stop, chunk: chunkFor(limit), ended: func() { r.sent(e) }}
-	o.wait = func(n int) time.Duration { return r.server.pace(up, n) }
-	o.count = func(n int) {
-		r.mu.Lock()
-		r.wire += int64(n)
-		r.mu.Unlock()
-	}
+	o := &outgoing{ctx: ctx, from: from, close: stop, pacer: pacer{route: r, entry: e, up: up}, ended: func() { r.sent(e) }}
 	ack, err := up.sink.Put(ctx, r.item, o)
 	if err == nil {
 		up.measured(o.sent, o.busy)
@@ -69,12 +63,4 @@ func (r *route) sent(e *entry) {
 	defer r.mu.Unlock()
 	e.sent = true
 	r.notify()
-}
-
-// chunkFor keeps what is handed on at once to a fraction of a second of the cap.
-func chunkFor(limit int64) int {
-	if limit <= 0 {
-		return 64 << 10
-	}
-	return int(min(max(limit/20, 1<<10), 64<<10))
 }

@@ -73,7 +73,7 @@ type Server struct {
 	incarnation homeward.ID
 	budget      *budget
 	receives    *semaphore.Weighted
-	sends       *semaphore.Weighted
+	sends       *fair
 	unkept      *semaphore.Weighted
 	attempts    atomic.Uint64 // to receive a delta, since Open
 	lock        *durable.Lock
@@ -87,7 +87,7 @@ type Server struct {
 	routes  map[homeward.ItemID]*route
 	uplinks map[string]*uplink
 	limits  map[string][]homeward.Window // by target; "": all together
-	all     bucket
+	all     *lane
 }
 
 var (
@@ -112,7 +112,7 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, homeward.Wrap(err, "open process server", cfg.Dir)
 	}
 	s := &Server{cfg: cfg, lock: lock, budget: newBudget(cfg.SpoolBytes),
-		receives: semaphore.NewWeighted(maxReceives), sends: semaphore.NewWeighted(maxSends), unkept: semaphore.NewWeighted(maxUnkept),
+		receives: semaphore.NewWeighted(maxReceives), sends: newFair(maxSends), unkept: semaphore.NewWeighted(maxUnkept), all: newLane(),
 		routes: map[homeward.ItemID]*route{}, uplinks: map[string]*uplink{}, limits: map[string][]homeward.Window{}}
 	if err := s.load(); err != nil {
 		_ = lock.Unlock() // the reason for not opening is told
@@ -240,23 +240,13 @@ func (s *Server) sweepUplinks() {
 
 // limitOf is the cap on what goes over up now, in bytes a second; 0: none.
 func (s *Server) limitOf(up *uplink) int64 {
-	mine, all := s.caps(up)
-	if mine == 0 || all > 0 && all < mine {
-		return all
-	}
-	return mine
+	return tighter(s.caps(up))
 }
 
+// caps are those on the way to up, and on all ways together; 0: none.
 func (s *Server) caps(up *uplink) (mine, all int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.cfg.Now()
 	return rateAt(s.limits[up.url], now), rateAt(s.limits[""], now)
-}
-
-// pace is how long n more bytes to up have to wait.
-func (s *Server) pace(up *uplink, n int) time.Duration {
-	mine, all := s.caps(up)
-	now := s.cfg.Now()
-	return max(up.bucket.take(now, n, mine), s.all.take(now, n, all))
 }

@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/delta"
 )
@@ -19,12 +17,13 @@ const (
 	slowLink    = 50e6    // below, zstd; up to fastLink, s2
 )
 
-// uplink is the way to one target, shared by its items. Safe for concurrent use.
+// uplink is the way to one target, shared by its items: they take slots, and pass its
+// cap, by weight. Safe for concurrent use.
 type uplink struct {
-	url    string
-	sink   homeward.Sink
-	slots  *semaphore.Weighted
-	bucket bucket
+	url   string
+	sink  homeward.Sink
+	slots *fair
+	lane  *lane
 
 	mu      sync.Mutex
 	speed   float64 // bytes a second, smoothed; 0: not known yet
@@ -32,22 +31,20 @@ type uplink struct {
 }
 
 func newUplink(url string, sink homeward.Sink) *uplink {
-	return &uplink{url: url, sink: sink, slots: semaphore.NewWeighted(uplinkSlots)}
+	return &uplink{url: url, sink: sink, slots: newFair(uplinkSlots), lane: newLane()}
 }
 
-// acquire takes a slot; while the link fails it takes all of them, so that one
-// send alone tries it. It returns what gives them back.
-func (u *uplink) acquire(ctx context.Context) (func(), error) {
+// acquire takes a slot for a route; while the link fails it takes all of them, so that
+// one send alone tries it. It returns what gives them back. What the send comes to is
+// charged as its bytes go.
+func (u *uplink) acquire(ctx context.Context, of *route) (func(), error) {
 	u.mu.Lock()
-	n := int64(1)
+	n := 1
 	if u.failing {
 		n = uplinkSlots
 	}
 	u.mu.Unlock()
-	if err := u.slots.Acquire(ctx, n); err != nil {
-		return nil, context.Cause(ctx)
-	}
-	return func() { u.slots.Release(n) }, nil
+	return u.slots.acquire(ctx, of, n, 0)
 }
 
 // outcome learns from how a send or question went.
@@ -108,12 +105,13 @@ func (u *uplink) choose(compression string, limit int64) func(*delta.Frame) delt
 type outgoing struct {
 	ctx   context.Context
 	from  io.Reader
-	close func()                    // ends a read of from
-	wait  func(n int) time.Duration // before n bytes may go
-	count func(n int)
+	close func() // ends a read of from
+	pacer pacer
 	ended func() // there is no more to hand on
-	chunk int    // bytes handed on at once
 
+	buf      []byte // of a chunk
+	rest     []byte // what of it may go and was not handed on
+	err      error  // what comes after it
 	sent     int64
 	returned time.Time     // when the last Read returned
 	busy     time.Duration // that the link took to absorb bytes
@@ -123,25 +121,39 @@ func (o *outgoing) Read(p []byte) (int, error) {
 	if o.sent > 0 {
 		o.busy += time.Since(o.returned)
 	}
-	n, err := o.from.Read(p[:min(len(p), o.chunk)])
-	if n > 0 {
-		if d := o.wait(n); d > 0 {
-			t := time.NewTimer(d)
-			defer t.Stop()
-			select {
-			case <-t.C:
-			case <-o.ctx.Done():
-				return 0, context.Cause(o.ctx)
-			}
+	if len(o.rest) == 0 && o.err == nil {
+		if err := o.fill(); err != nil {
+			return 0, err
 		}
-		o.count(n)
-		o.sent += int64(n)
 	}
-	if err != nil {
+	n := copy(p, o.rest)
+	o.rest = o.rest[n:]
+	var err error
+	if len(o.rest) == 0 && o.err != nil {
+		err = o.err
 		o.ended()
 	}
+	o.sent += int64(n)
 	o.returned = time.Now()
 	return n, err
+}
+
+// fill reads the next chunk, and waits until it may go.
+func (o *outgoing) fill() error {
+	if o.buf == nil {
+		o.buf = make([]byte, maxChunk)
+	}
+	n, err := o.from.Read(o.buf[:o.pacer.chunk()])
+	o.err = err
+	if n == 0 {
+		return nil
+	}
+	if err := o.pacer.pass(o.ctx, n); err != nil {
+		return err
+	}
+	o.pacer.went(n)
+	o.rest = o.buf[:n]
+	return nil
 }
 
 // Close ends a read that is under way.

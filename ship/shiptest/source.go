@@ -2,6 +2,7 @@ package shiptest
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -41,6 +42,7 @@ type Delta struct {
 type Source struct {
 	Machine homeward.Machine
 	Content Content
+	Kind    homeward.MarkKind // of the marks that close its deltas; empty: crash-consistent
 	at      homeward.Position
 	rng     *rand.Rand
 }
@@ -65,8 +67,7 @@ func (s *Source) At() homeward.Position { return s.at }
 // StandAt continues the chain from another position, the content being that of now.
 func (s *Source) StandAt(p homeward.Position) { s.at = p }
 
-// Next writes some random blocks of both disks and makes the delta, closed by a
-// crash-consistent mark.
+// Next writes some random blocks of both disks and makes the delta.
 func (s *Source) Next(t testing.TB) Delta {
 	t.Helper()
 	var writes []write
@@ -133,7 +134,7 @@ func (s *Source) make(t testing.TB, writes []write) Delta {
 	for _, d := range s.Machine.Disks {
 		h.Disks = append(h.Disks, delta.DiskInfo{ID: d.ID, Size: d.Size})
 	}
-	mark := homeward.Mark{Kind: homeward.MarkCrash, At: time.Unix(1700000000+int64(h.To.Sequence), 0).UTC()}
+	mark := homeward.Mark{Kind: cmp.Or(s.Kind, homeward.MarkCrash), At: time.Unix(1700000000+int64(h.To.Sequence), 0).UTC()}
 	var b bytes.Buffer
 	e, err := delta.NewEncoder(&b, h, delta.EncoderOptions{})
 	if err != nil {
