@@ -106,6 +106,10 @@ type CaptureRequest struct {
 	Initial    []DiskChanges `json:"initial,omitempty"` // the set to ship first; empty with InitialAll false: nothing
 	InitialAll bool          `json:"initial_all"`       // ship all data there is: a new replica that is all zero
 	Incomplete bool          `json:"incomplete"`        // no bootable mark until MarkChanged says Complete (resync by digest)
+	// Live begins the leg under the machine that runs: it keeps its disks, and what it
+	// writes goes to another replica from now on. Of what the map says nothing is lost;
+	// blocks are suspect that neither it nor Initial has, unless it leads to Base.
+	Live bool `json:"live,omitempty"`
 	Sink       string        `json:"sink"`              // URL of the process server, https://host:port
 	Policy     Policy        `json:"policy"`
 }

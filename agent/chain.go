@@ -179,6 +179,19 @@ func (c *chain) traffic() homeward.Traffic {
 	return c.sent
 }
 
+// replace makes c what next is, which nobody else knows yet, and returns the path of
+// the file it had.
+func (c *chain) replace(next *chain) (was string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_ = c.cell.Close() // what it holds is of a leg that is over
+	was, c.path = c.path, next.path
+	c.cell, c.failed, c.applied, c.pending, c.sent = next.cell, next.failed, next.applied, next.pending, next.sent
+	close(c.changed)
+	c.changed = make(chan struct{})
+	return was
+}
+
 func (c *chain) close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

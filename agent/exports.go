@@ -14,15 +14,15 @@ import (
 // dirtyContext is the meta context that shows what is not applied yet.
 const dirtyContext = "homeward:dirty"
 
-// exportName carries the generation: a client of an older one can never come
-// back, because its name is never served again (I-6).
+// exportName carries the generation under which the capture began: a client of an
+// older one can never come back, because its name is never served again (I-6).
 func exportName(item homeward.ItemID, disk homeward.DiskID, g homeward.Generation) string {
 	return fmt.Sprintf("%s.%s.%d-%s", item, disk, g.Number, g.ID.String()[:8])
 }
 
 func (it *item) exportName(disk int) string {
-	r := it.rec.Request
-	return exportName(it.id, r.Machine.Disks[disk].ID, r.Generation)
+	r := it.rec
+	return exportName(it.id, r.Request.Machine.Disks[disk].ID, r.capture())
 }
 
 // export serves the disks of an open item to the guest; with it.mu held.

@@ -187,7 +187,7 @@ func (it *item) reopen(ctx context.Context, r record) error {
 	if opened {
 		return nil
 	}
-	err := it.open(ctx, r.Request)
+	err := it.open(ctx, r)
 	if err == nil {
 		err = it.examine()
 	}
@@ -201,15 +201,16 @@ func (it *item) reopen(ctx context.Context, r record) error {
 }
 
 // open opens disks, capture, maps and positions of a leg. After an error call shut.
-func (it *item) open(ctx context.Context, req homeward.CaptureRequest) (err error) {
-	fsys, dir := it.host.cfg.FS, it.legDir(req.Generation)
+func (it *item) open(ctx context.Context, r record) (err error) {
+	req := r.Request
+	fsys, dir := it.host.cfg.FS, it.legDir(r.capture())
 	if it.disks, err = it.host.openDisks(ctx, req.Machine, req.Disks, block.Mode{}); err != nil {
 		return err
 	}
-	if it.machine, err = it.openCapture(ctx, req); err != nil {
+	if it.machine, err = it.openCapture(ctx, r); err != nil {
 		return err
 	}
-	if it.chain, err = openChain(fsys, filepath.Join(dir, chainName), req.Base); err != nil {
+	if it.chain, err = openChain(fsys, filepath.Join(dir, r.positions()), req.Base); err != nil {
 		return err
 	}
 	if it.backlog, it.lost, err = openBacklog(fsys, dir, req.Machine.Disks); err != nil {
@@ -253,11 +254,11 @@ func closeDisks(disks []block.Disk) error {
 	return errors.Join(errs...)
 }
 
-func (it *item) openCapture(ctx context.Context, req homeward.CaptureRequest) (*capture.Machine, error) {
-	cfg, leg := it.host.cfg, legName(req.Generation)
+func (it *item) openCapture(ctx context.Context, r record) (*capture.Machine, error) {
+	cfg, leg, req := it.host.cfg, legName(r.capture()), r.Request
 	return capture.Open(ctx, capture.Config{
 		Disks:      it.disks,
-		Dir:        filepath.Join(it.legDir(req.Generation), captureDir),
+		Dir:        filepath.Join(it.legDir(r.capture()), captureDir),
 		LiveDir:    filepath.Join(it.liveDir(), leg),
 		SpillDir:   filepath.Join(it.spillDir(), leg),
 		FS:         cfg.FS,

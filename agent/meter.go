@@ -37,6 +37,14 @@ func newMeter(now func() time.Time, sent homeward.Traffic) *meter {
 	return &meter{now: now, sent: sent}
 }
 
+// restart counts for another leg.
+func (m *meter) restart() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sent = homeward.Traffic{}
+	m.samples, m.acked, m.goal, m.goalFrom = nil, 0, 0, 0
+}
+
 // cut counts a cut of so many bytes.
 func (m *meter) cut(bytes int64, hold time.Duration) {
 	m.mu.Lock()

@@ -59,9 +59,13 @@ func (it *item) prepare(ctx context.Context, req homeward.CaptureRequest, initia
 		return fencedBy(it.id, r.InForce)
 	case running && r.Request.Generation == req.Generation:
 		return it.adjust(ctx, r, req)
+	case running && req.Live:
+		return it.redirect(ctx, r, req, initial)
 	case running:
 		return homeward.Errorf("prepare capture", homeward.Conflict, string(it.id), "hand it over under the new generation first",
 			"it captures under generation %d", r.Request.Generation.Number)
+	case req.Live:
+		return homeward.Errorf("prepare capture", homeward.Conflict, string(it.id), "leave live out", "no machine runs on its capture")
 	case r.live():
 		return it.renew(ctx, r, req, initial)
 	}
@@ -168,7 +172,7 @@ func (it *item) begin(ctx context.Context, req homeward.CaptureRequest, h herita
 	if err := createBacklog(fsys, dir, req.Machine.Disks); err != nil {
 		return err
 	}
-	if err := it.open(ctx, req); err != nil {
+	if err := it.open(ctx, record{Request: req}); err != nil {
 		return err
 	}
 	if err := it.inherit(req, h); err != nil {

@@ -16,10 +16,29 @@ type record struct {
 	State    homeward.CaptureState   `json:"state,omitempty"`
 	Request  homeward.CaptureRequest `json:"request,omitzero"` // without Initial: that is in the map
 	Complete bool                    `json:"complete"`         // the set to ship is whole
+	// Began is the generation under which the capture began that a live leg goes on
+	// with: its files and the guest's exports are named by it. Zero: the request's.
+	Began homeward.Generation `json:"began,omitzero"`
 }
 
-// What is in an item's directory: the record, and one directory for the leg it
-// names, by the number of its generation.
+// capture is the generation under which the capture began.
+func (r record) capture() homeward.Generation {
+	if r.Began.IsZero() {
+		return r.Request.Generation
+	}
+	return r.Began
+}
+
+// positions is the name of the file of the chain: each leg on a capture has its own.
+func (r record) positions() string {
+	if r.Began.IsZero() {
+		return chainName
+	}
+	return chainName + "-" + legName(r.Request.Generation)
+}
+
+// What is in an item's directory: the record, and one directory for the capture it
+// names, by the generation under which that began.
 const (
 	recordName = "item.json"
 	chainName  = "positions" // of a leg: see chain
@@ -42,7 +61,7 @@ func sweep(fsys durable.FS, r record, dir string) error {
 		if err != nil {
 			return err
 		}
-		if e.IsDir() && (!r.live() || e.Name() != legName(r.Request.Generation)) {
+		if e.IsDir() && (!r.live() || e.Name() != legName(r.capture())) {
 			err = removeTree(fsys, filepath.Join(dir, e.Name()))
 		}
 	}

@@ -20,7 +20,7 @@ func (it *item) report() homeward.CaptureReport {
 	it.mu.Unlock()
 	for i, d := range r.Request.Machine.Disks {
 		rep.Disks = append(rep.Disks, homeward.DiskReport{Disk: d.ID, Ref: r.Request.Disks[i],
-			URI: it.host.uri(exportName(it.id, d.ID, r.Request.Generation))})
+			URI: it.host.uri(exportName(it.id, d.ID, r.capture()))})
 	}
 	rep.Clients = it.clients()
 	done := it.using()

@@ -81,7 +81,7 @@ func (it *Item) compareWithin(ctx context.Context, d homeward.Disk, blocks *bloc
 	}
 	req := homeward.DigestRequest{Item: it.ID(), Disk: d.ID}
 	a := &hasher{role: it.Running.Agent, req: req, size: d.Size, within: within}
-	b := &hasher{role: it.Standby.Target, req: req, size: d.Size, within: within}
+	b := &hasher{role: it.taker().Target, req: req, size: d.Size, within: within}
 	differ, _, err = block.Compare(ctx, a, b, blocks)
 	return differ, a.read.Load() + b.read.Load(), err
 }

@@ -82,7 +82,9 @@ func (it *Item) collect(ctx context.Context, now *Side, oldSide func() (homeward
 		found, err := source.ask()
 		switch {
 		case err == nil:
-			err = set.add(found, source.into)
+			if err = set.add(found, source.into); source.name == theOldSide && it.Strayed {
+				set.distrust(source.name, errStrayed)
+			}
 		case ctx.Err() != nil:
 		case passes(err):
 			set.away = append(set.away, source.name+": "+err.Error())

@@ -33,6 +33,7 @@ func (it *Item) Disable(ctx context.Context, force bool) ([]Leftover, error) {
 		return nil, err
 	}
 	d := disabling{it: it, force: force}
+	it.giveUpLeaving()
 	begun := it.List
 	if begun.Op == opProtect { // its generation may not be written down as the one in force
 		it.Generation = begun.Next
@@ -60,6 +61,9 @@ func (it *Item) Disable(ctx context.Context, force bool) ([]Leftover, error) {
 	}
 	if !it.Attached {
 		it.Generation, it.Base, it.RunsOn = next, homeward.Position{}, it.Copies(it.Running)
+	}
+	for _, l := range it.Left {
+		d.leave(l.Side, fmt.Sprintf("what master target %s has of the item, and disks %v", l.Target, l.Disks), "the item was led to another one and this one could not be told", "remove it by hand")
 	}
 	if it.Doomed != nil {
 		d.leave(it.Doomed.Side, "the old machine and its disks "+fmt.Sprint(it.Doomed.Disks), "they may hold writes that nobody else has", "remove them by hand")

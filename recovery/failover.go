@@ -39,6 +39,10 @@ func (it *Item) failOver(ctx context.Context, point homeward.Position, part func
 		it.Parting = Parting{}
 		it.interrupt()
 	}
+	if it.Leaving != nil { // what stands is at the master target that was to be left
+		it.giveUpLeaving()
+		it.Strayed = true
+	}
 	next, err := it.begin(op, point)
 	if err == nil && part != nil && !it.List.Done[partStep] {
 		err = part()

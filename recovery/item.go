@@ -24,6 +24,7 @@ type Side struct {
 	// AgentName and ProcessName are the names in the certificates of Agent and
 	// Process: deltas are taken from nobody else then. Empty: from any peer of the role.
 	AgentName, ProcessName string
+	TargetName             string // of Target: what Reassociate tells master targets of a side by
 }
 
 // State is where an item stands.
@@ -43,6 +44,9 @@ type Item struct {
 	Record
 	Running *Side // where the machine ran when the item was last protected or committed
 	Standby *Side
+	// To is the standby side with the master target that the replica is on its way to,
+	// while Leaving says that it is.
+	To *Side
 
 	// Save writes Snapshot down durably. It is called before the first effect of every
 	// list and after every change, and an error stops the list there; nil: the item
@@ -50,6 +54,9 @@ type Item struct {
 	Save  func(*Item) error
 	Watch func(Step) // told of every step's begin and end; may be nil
 	Log   *slog.Logger
+	// Weight is the item's part of bandwidth, homeward.RouteRequest.Weight; the process
+	// server hears it when it is next told where deltas go.
+	Weight int
 }
 
 // New begins an item that is not yet protected.

@@ -99,7 +99,10 @@ func (it *Item) part(ctx context.Context, req FailOverRequest) error {
 		}
 		return err
 	}
-	if it.State != Synchronizing { // else it goes to an older point, and nothing newer could boot
+	switch {
+	case it.Strayed:
+		p.Why = append(p.Why, "its replica was on its way to another master target: what has been shipped since is not here")
+	case it.State != Synchronizing: // else it goes to an older point, and nothing newer could boot
 		try("ship last writes", ship)
 	}
 	if err := ctx.Err(); err != nil {
@@ -139,6 +142,8 @@ func (it *Item) mayPart(op string) error {
 	switch {
 	case it.Paused:
 		return homeward.Errorf(op, homeward.Conflict, "item "+string(it.ID()), "resume its replication first", "it is paused: its last writes would stay behind")
+	case it.Leaving != nil:
+		return homeward.Errorf(op, homeward.Conflict, "item "+string(it.ID()), "let it come there, or reassociate it back to where it was", "its replica is on its way to master target %s: its last writes would go there", it.Leaving.To)
 	case it.Test != nil:
 		return homeward.Errorf(op, homeward.Conflict, "item "+string(it.ID()), "clean up the test failover first", "a test failover is open")
 	}

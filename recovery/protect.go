@@ -174,7 +174,8 @@ func (it *Item) AwaitInitial(ctx context.Context) error {
 
 // route tells the process server of one side where the item's deltas go.
 func (it *Item) route(ctx context.Context, from, to *Side) error {
-	_, err := from.Process.Prepare(ctx, homeward.RouteRequest{Item: it.ID(), Generation: it.Generation, Target: to.TargetURL, Agent: from.AgentName})
+	_, err := from.Process.Prepare(ctx, homeward.RouteRequest{Item: it.ID(), Generation: it.Generation,
+		Target: to.TargetURL, Agent: from.AgentName, Weight: it.Weight})
 	return err
 }
 
@@ -193,7 +194,7 @@ func (it *Item) awaitFirstPoint(ctx context.Context, name string) error {
 				it.List.FullReads += read
 				return false, err
 			}
-			replica, err := it.Standby.Target.Report(ctx, homeward.ItemRequest{Item: it.ID()})
+			replica, err := it.taker().Target.Report(ctx, homeward.ItemRequest{Item: it.ID()})
 			if err != nil {
 				return false, err
 			}
@@ -204,10 +205,10 @@ func (it *Item) awaitFirstPoint(ctx context.Context, name string) error {
 }
 
 // Reroute tells the running side's process server once more where the item's
-// deltas go, for one that lost its spool with its routes.
+// deltas go, for one that lost its spool with its routes, or for another weight.
 func (it *Item) Reroute(ctx context.Context) error {
 	if err := it.require("route", Protected, Synchronizing); err != nil {
 		return err
 	}
-	return it.step(ctx, "route", func(func(homeward.Progress)) error { return it.route(ctx, it.Running, it.Standby) })
+	return it.step(ctx, "route", func(func(homeward.Progress)) error { return it.route(ctx, it.Running, it.taker()) })
 }

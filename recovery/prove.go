@@ -15,6 +15,9 @@ func (it *Item) Prove(ctx context.Context) (proof homeward.Proof, err error) {
 	if err := it.require("prove", Protected); err != nil {
 		return proof, err
 	}
+	if it.Leaving != nil {
+		return proof, homeward.Errorf("prove", homeward.Conflict, "item "+string(it.ID()), "let it come there first", "its replica is on its way to master target %s", it.Leaving.To)
+	}
 	err = it.step(ctx, "prove both sides equal", func(tell func(homeward.Progress)) (err error) {
 		id := homeward.ItemRequest{Item: it.ID()}
 		frozen, err := it.Running.Agent.Freeze(ctx, id)

@@ -32,13 +32,19 @@ type Record struct {
 	// side was given up for an older point. It stays until the next one has, or the cancel.
 	Interrupted *Unfinished `json:"interrupted,omitempty"`
 
-	Origin  string              `json:"origin,omitempty"` // name of the side where it was first protected
-	Moved   map[string][]string `json:"moved,omitempty"`  // copies that Relocate made, by side name; else Side.Disks
-	Paused  bool                `json:"paused,omitempty"` // ships nothing until Unpause; its map goes on
-	Took    *Reversal           `json:"took,omitempty"`   // what the last reprotect predicted, and took
-	Parting Parting             `json:"parting,omitzero"` // what the last failover got out of the side it left
-	Test    *Test               `json:"test,omitempty"`   // the open test failover
-	Doomed  *Doomed             `json:"doomed,omitempty"` // what RemoveDoomed will remove
+	Origin  string              `json:"origin,omitempty"`  // name of the side where it was first protected
+	Moved   map[string][]string `json:"moved,omitempty"`   // copies that Relocate made, by side name; else Side.Disks
+	Paused  bool                `json:"paused,omitempty"`  // ships nothing until Unpause; its map goes on
+	Took    *Reversal           `json:"took,omitempty"`    // what the last reprotect predicted, and took
+	Parting Parting             `json:"parting,omitzero"`  // what the last failover got out of the side it left
+	Test    *Test               `json:"test,omitempty"`    // the open test failover
+	Doomed  *Doomed             `json:"doomed,omitempty"`  // what RemoveDoomed will remove
+	Leaving *Leaving            `json:"leaving,omitempty"` // the replica is on its way to another master target
+	Serves  map[string]Serving  `json:"serves,omitempty"`  // by side name: where Reassociate led its replica last
+	Left    []Left              `json:"left,omitempty"`    // what RemoveLeft will remove
+	// Strayed says that a replica on its way to another master target was given up for a
+	// failover: the map of the side that was left is not of the one that was booted.
+	Strayed bool `json:"strayed,omitempty"`
 	// Attached says that an item that is not protected any more still runs on its
 	// agent's disks: Disable lets go of them when it is off.
 	Attached bool `json:"attached,omitempty"`

@@ -15,6 +15,9 @@ func (it *Item) Repolicy(ctx context.Context, p homeward.Policy) error {
 	if err := it.require(op, Protected, Synchronizing); err != nil {
 		return err
 	}
+	if it.Leaving != nil {
+		return homeward.Errorf(op, homeward.Conflict, "item "+string(it.ID()), "let it come there first", "its replica is on its way to master target %s", it.Leaving.To)
+	}
 	p = p.WithDefaults()
 	if err := p.Validate(); err != nil {
 		return err

@@ -19,6 +19,8 @@ type Unfinished struct {
 	Done  map[string]bool     `json:"done,omitempty"` // steps
 	// Drained is the newest state of the running side; known once it was drained.
 	Drained homeward.Position `json:"drained,omitzero"`
+	// Bootable says that the replica that Reassociate brought to rest stands at a point.
+	Bootable bool `json:"bootable,omitempty"`
 	// Differ is what a reprotect found before the old side forgot its part of it.
 	Differ *differences           `json:"differ,omitempty"`
 	Before homeward.CaptureReport `json:"before,omitzero"`
@@ -73,6 +75,9 @@ func (it *Item) mayAwait(op string, halves ...string) error {
 // end closes the list, with the item in a state.
 func (it *Item) end(s State) error {
 	it.State, it.List = s, Unfinished{}
+	if s == Protected {
+		it.Strayed = false // the map is of the leg that is in force
+	}
 	return it.save()
 }
 

@@ -86,7 +86,7 @@ func (it *Item) settle(ctx context.Context, set *differences) error {
 		return nil // nothing of this leg
 	}
 	return poll(ctx, func() (bool, error) {
-		replica, err := it.Standby.Target.Report(ctx, id)
+		replica, err := it.taker().Target.Report(ctx, id)
 		return replica.Applied.Generation == it.Generation && replica.Applied.Sequence >= spooled.Sequence, err
 	})
 }

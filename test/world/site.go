@@ -32,6 +32,8 @@ type Site struct {
 	Agent   *life[homeward.Agent]
 	Process *life[homeward.ProcessServer]
 	Target  *life[homeward.MasterTarget]
+	// Spare is a second master target, which sees the same disks; from AddTarget on.
+	Spare *life[homeward.MasterTarget]
 
 	power sync.Mutex // held while it is off
 	world *World
@@ -48,29 +50,56 @@ const (
 	agentRole   = "agent"
 	processRole = "ps"
 	targetRole  = "mt"
+	spareRole   = "mt2"
 )
 
 func newSite(w *World, name, dir string) (*Site, error) {
 	s := &Site{Name: name, world: w, dir: filepath.Join(dir, name), media: map[string]*Medium{},
-		files: map[string]*powerloss.FS{agentRole: powerloss.New(), processRole: powerloss.New(), targetRole: powerloss.New()}}
+		files: map[string]*powerloss.FS{agentRole: powerloss.New(), processRole: powerloss.New(), targetRole: powerloss.New(), spareRole: powerloss.New()}}
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, err
 	}
 	s.Hyper = newHypervisor(s)
 	s.Agent = startLife(name+"/"+agentRole, w.fail, s.openAgent)
 	s.Process = startLife(name+"/"+processRole, w.fail, s.openProcess)
-	s.Target = startLife(name+"/"+targetRole, w.fail, s.openTarget)
+	s.Target = startLife(name+"/"+targetRole, w.fail, s.openTarget(targetRole))
 	return s, nil
 }
 
 // Side is the site as package recovery sees it, for a machine.
 func (s *Site) Side(m homeward.Machine) *recovery.Side {
-	side := &recovery.Side{Name: s.Name, Site: s.Hyper, SinkURL: URL(s.Name, processRole), TargetURL: URL(s.Name, targetRole),
+	side := &recovery.Side{Name: s.Name, Site: s.Hyper, SinkURL: URL(s.Name, processRole), TargetURL: URL(s.Name, targetRole), TargetName: s.Name + "/" + targetRole,
 		Agent: agentProxy{slot[homeward.Agent]{s.Agent.current}}, Process: processProxy{slot[homeward.ProcessServer]{s.Process.current}},
 		Target: targetProxy{slot[homeward.MasterTarget]{s.Target.current}}}
 	for _, d := range m.Disks {
 		side.Disks = append(side.Disks, mediumRef(m.Item, d.ID))
 	}
+	return side
+}
+
+// AddTarget starts a second master target at the site.
+func (s *Site) AddTarget(ctx context.Context) error {
+	s.Spare = startLife(s.Name+"/"+spareRole, s.world.fail, s.openTarget(spareRole))
+	_, err := s.Spare.Await(ctx)
+	return err
+}
+
+// LoseTarget kills the first master target, and none is started in its place before
+// FindTarget.
+func (s *Site) LoseTarget() { s.Target.cutPower() }
+
+// FindTarget starts the first master target again, with the files that it left.
+func (s *Site) FindTarget(ctx context.Context) error {
+	s.Target.restorePower()
+	_, err := s.Target.Await(ctx)
+	return err
+}
+
+// SpareSide is Side with the second master target.
+func (s *Site) SpareSide(m homeward.Machine) *recovery.Side {
+	side := s.Side(m)
+	side.TargetURL, side.TargetName = URL(s.Name, spareRole), s.Name+"/"+spareRole
+	side.Target = targetProxy{slot[homeward.MasterTarget]{s.Spare.current}}
 	return side
 }
 
@@ -148,9 +177,13 @@ func (s *Site) openProcess(p *Process) (instance[homeward.ProcessServer], error)
 	return instance[homeward.ProcessServer]{ps, func(context.Context) error { return ps.Close() }}, nil
 }
 
-func (s *Site) openTarget(p *Process) (instance[homeward.MasterTarget], error) {
+func (s *Site) openTarget(role string) func(*Process) (instance[homeward.MasterTarget], error) {
+	return func(p *Process) (instance[homeward.MasterTarget], error) { return s.openTargetAs(role, p) }
+}
+
+func (s *Site) openTargetAs(role string, p *Process) (instance[homeward.MasterTarget], error) {
 	none := instance[homeward.MasterTarget]{}
-	socket := filepath.Join(s.dir, "target.sock")
+	socket := filepath.Join(s.dir, role+".sock")
 	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return none, err
 	}
@@ -165,7 +198,7 @@ func (s *Site) openTarget(p *Process) (instance[homeward.MasterTarget], error) {
 	boot := fmt.Sprintf("boot %d", s.boots)
 	s.mu.Unlock()
 	t, err := mastertarget.Open(ctx, mastertarget.Config{
-		Dir: "/retention", FS: s.processFS(targetRole, p), Openers: s.openers(p), NBD: server,
+		Dir: "/retention", FS: s.processFS(role, p), Openers: s.openers(p), NBD: server,
 		URI:  func(export string) string { return nbd.URI{Network: "unix", Address: socket, Export: export}.String() },
 		Free: func(string) (int64, error) { return 1 << 40, nil }, ThinEvery: 100 * time.Millisecond, Boot: boot, Patience: time.Second, Log: s.world.log(p.name),
 	})
@@ -263,6 +296,9 @@ func (s *Site) PowerLoss(ctx context.Context) error {
 	s.Agent.cutPower()
 	s.Process.cutPower()
 	s.Target.cutPower()
+	if s.Spare != nil {
+		s.Spare.cutPower()
+	}
 	rng := s.world.newRand()
 	s.mu.Lock()
 	for role, files := range s.files {
@@ -277,6 +313,9 @@ func (s *Site) PowerLoss(ctx context.Context) error {
 	s.Agent.restorePower()
 	s.Process.restorePower()
 	s.Target.restorePower()
+	if s.Spare != nil {
+		s.Spare.restorePower()
+	}
 	return s.Await(ctx)
 }
 
@@ -321,4 +360,7 @@ func (s *Site) stop() {
 	s.Agent.stop()
 	s.Process.stop()
 	s.Target.stop()
+	if s.Spare != nil {
+		s.Spare.stop()
+	}
 }

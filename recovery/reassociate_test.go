@@ -1,0 +1,241 @@
+package recovery_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/recovery"
+	"github.com/homeward-dr/homeward/test/world"
+)
+
+// twoTargets is a protected item whose standby side has a second master target.
+func twoTargets(t *testing.T) (*world.World, *recovery.Item, *recovery.Side, context.Context) {
+	t.Helper()
+	w, it, ctx := protected(t)
+	must(t, w.Site(it.Standby).AddTarget(ctx))
+	return w, it, w.Site(it.Standby).SpareSide(it.Machine), ctx
+}
+
+func reassociated(ctx context.Context, it *recovery.Item, to *recovery.Side, req recovery.ReassociateRequest) error {
+	if _, err := it.Reassociate(ctx, to, req); err != nil {
+		return err
+	}
+	return it.AwaitReassociated(ctx)
+}
+
+// targets answers for the master targets of a site.
+func targets(sides ...*recovery.Side) func(string) homeward.MasterTarget {
+	return func(name string) homeward.MasterTarget {
+		for _, s := range sides {
+			if s.TargetName == name {
+				return s.Target
+			}
+		}
+		return nil
+	}
+}
+
+func holdsNothing(ctx context.Context, t *testing.T, side *recovery.Side, it *recovery.Item) {
+	t.Helper()
+	if r, err := side.Target.Report(ctx, homeward.ItemRequest{Item: it.ID()}); homeward.KindOf(err) != homeward.NotFound {
+		t.Fatalf("%s still has %+v: %v", side.TargetName, r, err)
+	}
+}
+
+// The replica is led to another master target, on new disks or on the same, by
+// controllers that die at every step, under a machine that writes.
+func TestReassociate_ControllersDie(t *testing.T) {
+	for name, req := range map[string]recovery.ReassociateRequest{"new disks": {}, "same disks": {SameDisks: true}} {
+		t.Run(name, func(t *testing.T) {
+			w, it, to, ctx := twoTargets(t)
+			old, copies, was := it.Standby, it.Copies(it.Standby), it.Generation
+			c := begin(t, it)
+			expect, err := it.EstimateReassociation(ctx, req)
+			must(t, err)
+			if len(expect.Losses) == 0 || req.SameDisks && expect.FullReads != 0 {
+				t.Fatalf("expected %+v", expect)
+			}
+			now := func(it *recovery.Item) { // as the vault loads it
+				if it.Serves[to.Name].Target == to.TargetName {
+					it.Standby = to
+				} else if it.Leaving != nil {
+					it.To = to
+				}
+			}
+			c.run("reassociate", func(it *recovery.Item) error {
+				now(it)
+				_, err := it.Reassociate(ctx, to, req)
+				return err
+			})
+			it = c.runLong("reassociate", 1, func(it *recovery.Item) error { now(it); return it.AwaitReassociated(ctx) })
+			if it.Standby.TargetName != to.TargetName || it.Generation == was {
+				t.Fatalf("it is at %s under %v", it.Standby.TargetName, it.Generation)
+			}
+			replicates(ctx, t, w, it)
+			c.left = -1
+			must(t, c.save(it))
+			c.sides[0] = to
+			it = c.runLong("", 0, func(it *recovery.Item) error { return it.RemoveLeft(ctx, targets(old)) })
+			c.left = -1
+			holdsNothing(ctx, t, old, it)
+			for i, ref := range copies {
+				if w.Away.Has(ref) != req.SameDisks || !w.Away.Has(it.Copies(to)[i]) {
+					t.Fatalf("disk %s of the old replica is there: %t", ref, w.Away.Has(ref))
+				}
+			}
+			must(t, it.FailOver(ctx, homeward.Position{}))
+			must(t, it.Commit(ctx))
+			_, err = it.Reprotect(ctx)
+			must(t, err)
+			replicates(ctx, t, w, it)
+		})
+	}
+}
+
+// The master target is dead for good: the replica is led on; when it comes back it
+// takes nothing, and what it has is removed.
+func TestReassociate_OldOneDead(t *testing.T) {
+	for name, req := range map[string]recovery.ReassociateRequest{"new disks": {}, "same disks": {SameDisks: true, Gone: true}} {
+		t.Run(name, func(t *testing.T) {
+			w, it, to, ctx := twoTargets(t)
+			old := it.Standby
+			w.Away.LoseTarget()
+			unsure := req
+			unsure.Gone = false
+			if _, err := it.Reassociate(ctx, to, unsure); req.SameDisks && (homeward.KindOf(err) != homeward.Unavailable || !strings.Contains(homeward.RemedyOf(err), "old-is-off")) {
+				t.Fatalf("unknown is taken for absent: %v", err)
+			}
+			must(t, reassociated(ctx, it, to, req))
+			replicates(ctx, t, w, it)
+			if err := it.RemoveLeft(ctx, targets(old)); !homeward.Retryable(err) || len(it.Left) != 1 {
+				t.Fatalf("it cannot have been told: %v, left %+v", err, it.Left)
+			}
+			must(t, w.Away.FindTarget(ctx))
+			must(t, it.RemoveLeft(ctx, targets(old)))
+			holdsNothing(ctx, t, old, it)
+			if len(it.Left) != 0 {
+				t.Fatalf("left: %+v", it.Left)
+			}
+			replicates(ctx, t, w, it)
+			must(t, it.FailOver(ctx, homeward.Position{}))
+		})
+	}
+}
+
+// While it synchronizes with the other master target the machine is lost: the old one
+// still has all its points, and what the machine wrote since is compared on the way home.
+func TestReassociate_FailedOverMeanwhile(t *testing.T) {
+	w, it, to, ctx := twoTargets(t)
+	old := it.Standby
+	points, err := old.Target.Points(ctx, homeward.ItemRequest{Item: it.ID()})
+	must(t, err)
+	_, err = it.Reassociate(ctx, to, recovery.ReassociateRequest{})
+	must(t, err)
+	if it.State != recovery.Protected {
+		t.Fatalf("it is %s", it.State)
+	}
+	after, err := old.Target.Points(ctx, homeward.ItemRequest{Item: it.ID()})
+	if err != nil || len(after.Points) < len(points.Points) {
+		t.Fatalf("the old one has %d points, it had %d: %v", len(after.Points), len(points.Points), err)
+	}
+	if err := it.FailOverPlanned(ctx, homeward.Position{}); homeward.KindOf(err) != homeward.Conflict {
+		t.Fatalf("its last writes would go elsewhere: %v", err)
+	}
+	g := w.Home.Hyper.Guest(it.ID())
+	for from := g.Done(); g.Done() < from+20; {
+		must(t, w.Tick(ctx))
+	}
+	parting, err := it.FailOverWith(ctx, recovery.FailOverRequest{Shutdown: true})
+	must(t, err)
+	if parting.Lossless || len(parting.Why) == 0 || it.Leaving != nil || it.Standby.TargetName != old.TargetName {
+		t.Fatalf("%+v, at %s", parting, it.Standby.TargetName)
+	}
+	must(t, it.Commit(ctx))
+	rev, err := it.Reprotect(ctx)
+	must(t, err)
+	if rev.FullReads == 0 {
+		t.Error("nothing was compared")
+	}
+	replicates(ctx, t, w, it)
+	must(t, it.RemoveLeft(ctx, targets(to)))
+	holdsNothing(ctx, t, to, it)
+}
+
+// A failover amid the move can be cancelled; and a move can be given up for where it was.
+func TestReassociate_Back(t *testing.T) {
+	w, it, to, ctx := twoTargets(t)
+	old, copies := it.Standby, it.Copies(it.Standby)
+	_, err := it.Reassociate(ctx, to, recovery.ReassociateRequest{})
+	must(t, err)
+	must(t, reassociated(ctx, it, old, recovery.ReassociateRequest{SameDisks: true}))
+	if it.Standby.TargetName != old.TargetName || it.Copies(it.Standby)[0] != copies[0] {
+		t.Fatalf("it is at %s on %v", it.Standby.TargetName, it.Copies(it.Standby))
+	}
+	replicates(ctx, t, w, it)
+	_, err = it.Reassociate(ctx, to, recovery.ReassociateRequest{})
+	must(t, err)
+	must(t, it.FailOver(ctx, homeward.Position{}))
+	must(t, it.Cancel(ctx))
+	_, err = it.Resync(ctx)
+	must(t, err)
+	replicates(ctx, t, w, it)
+	must(t, it.RemoveLeft(ctx, targets(to)))
+	must(t, reassociated(ctx, it, to, recovery.ReassociateRequest{}))
+	replicates(ctx, t, w, it)
+}
+
+// The agent is killed while it turns, and the other master target while it is filled.
+func TestReassociate_RolesDie(t *testing.T) {
+	w, it, to, ctx := twoTargets(t)
+	c := begin(t, it)
+	for n := int64(1); ; n += 7 {
+		it = c.next(-1)
+		p, err := w.Home.Agent.Await(ctx)
+		must(t, err)
+		p.KillAfter(n)
+		_, err = it.Reassociate(ctx, to, recovery.ReassociateRequest{})
+		p.Defuse()
+		if err == nil {
+			break
+		}
+		if !homeward.Retryable(err) {
+			t.Fatalf("killed after %d operations: %v", n, err)
+		}
+		must(t, w.AwaitAll(ctx))
+	}
+	p, err := w.Away.Spare.Await(ctx)
+	must(t, err)
+	p.Kill()
+	_, err = w.Away.Spare.Await(ctx)
+	must(t, err)
+	must(t, it.AwaitReassociated(ctx))
+	replicates(ctx, t, w, it)
+}
+
+func TestReassociate_Refusals(t *testing.T) {
+	w, it, to, ctx := twoTargets(t)
+	refused := func(what string, to *recovery.Side, kind homeward.Kind) {
+		t.Helper()
+		if _, err := it.Reassociate(ctx, to, recovery.ReassociateRequest{}); homeward.KindOf(err) != kind || errors.Is(err, errDied) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	refused("to where it is", it.Standby, homeward.Invalid)
+	refused("to the other site", w.Home.Side(it.Machine), homeward.Invalid)
+	must(t, it.Pause(ctx))
+	refused("paused", to, homeward.Conflict)
+	must(t, it.Unpause(ctx))
+	_, err := to.Target.Prepare(ctx, homeward.ReplicaRequest{Machine: it.Machine, Disks: []string{"medium:/other/0", "medium:/other/1"}, Create: true, Generation: it.Generation, Base: it.Base, Policy: it.Policy})
+	must(t, err)
+	refused("it has one of this id", to, homeward.Exists)
+	_, err = to.Target.Forget(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: it.Generation})
+	must(t, err)
+	replicates(ctx, t, w, it)
+	must(t, it.FailOver(ctx, homeward.Position{}))
+	refused("failed over", to, homeward.Conflict)
+	must(t, it.Commit(ctx))
+	refused("committed", to, homeward.Conflict)
+}
