@@ -61,6 +61,7 @@ func (w *work) booted(ctx context.Context, at homeward.Site, p *vault.Probe, unl
 	}
 	bound, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
+	var said error // by the last try that had its time
 	for {
 		err := ask(bound)
 		if err == nil {
@@ -69,8 +70,11 @@ func (w *work) booted(ctx context.Context, at homeward.Site, p *vault.Probe, unl
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if bound.Err() == nil || said == nil {
+			said = err
+		}
 		if bound.Err() != nil || slices.Contains([]homeward.Kind{homeward.Unsupported, homeward.Forbidden, homeward.Invalid}, homeward.KindOf(err)) {
-			return w.run.Pause(fmt.Sprintf("the machine does not answer after %v: %v", within, err),
+			return w.run.Pause(fmt.Sprintf("the machine does not answer after %v: %v", within, said),
 				"look at its console; then retry, skip the check, or abort and cancel the failover")
 		}
 		// Whoever is asked may need the time: how long it takes is the guest's.
