@@ -30,14 +30,19 @@ const nobody = 65534
 // Database is the URL of a new, empty database.
 func (s *PostgreSQL) Database(t testing.TB) string {
 	t.Helper()
-	s.once.Do(func() { s.err = s.make() })
-	if s.err != nil {
-		t.Fatal(s.err)
+	if err := s.Ensure(); err != nil {
+		t.Fatal(err)
 	}
 	name := fmt.Sprint("t", s.last.Add(1))
 	// A language that does not sort by bytes would show an order that goes by it.
 	s.Exec(t, "CREATE DATABASE "+name+" TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en'")
 	return s.URL(name)
+}
+
+// Ensure starts the server the first time it is called.
+func (s *PostgreSQL) Ensure() error {
+	s.once.Do(func() { s.err = s.make() })
+	return s.err
 }
 
 // URL is that of a database of the server; "postgres" is always there.
