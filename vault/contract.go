@@ -68,7 +68,8 @@ type Recoveries interface {
 	Plan(ctx context.Context, req ActionRequest) (Plan, error)
 	// Act starts the action's job. Conflict when the action is not allowed now.
 	Act(ctx context.Context, req ActionRequest) (Job, error)
-	// Tune changes an item's priority, or pauses and resumes its replication.
+	// Tune changes an item's priority (its part of bandwidth, and its turn among jobs
+	// that wait for a limit), or pauses and resumes its replication.
 	Tune(ctx context.Context, id homeward.ItemID, req TuneRequest) (Item, error)
 	// Limit sets the bandwidth schedule of a process server, now.
 	Limit(ctx context.Context, node string, req homeward.LimitRequest) error

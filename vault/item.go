@@ -90,9 +90,14 @@ type Replication struct {
 	SpoolBytes int64             `json:"spool_bytes"`
 	Retention  int64             `json:"retention_bytes"`
 	Paused     bool              `json:"paused"`
-	Priority   int               `json:"priority"` // 0 (first) to 9, of the jobs that wait for a limit; default 5
-	As         time.Time         `json:"as_of,omitzero"`
-	Why        string            `json:"why,omitempty"` // why it is not known, or does not advance
+	// Priority, 0 (first) to 9 (default 5), is who goes first of the jobs that wait for a
+	// limit, and the item's part of bandwidth: 0 weighs ten times what 9 does.
+	Priority int `json:"priority"`
+	// Weight, 1 to 10, is its part of bandwidth as its process server has it: 10 less the
+	// priority, at the latest some seconds after that was changed; 0: not known, or none.
+	Weight int       `json:"weight,omitempty"`
+	As     time.Time `json:"as_of,omitzero"`
+	Why    string    `json:"why,omitempty"` // why it is not known, or does not advance
 }
 
 // Test is an item's test failover.

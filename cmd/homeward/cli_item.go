@@ -43,7 +43,7 @@ func showItem(r *remote, i vault.Item) error {
 	if err := r.details("item", i.ID, "machine", i.Machine, "state", itemState(i), "runs at", i.ActiveSite,
 		"direction", i.Direction.From+" > "+i.Direction.To, "policy", i.Policy, "phase", rep.Phase, "progress", progress(rep.Progress),
 		"rpo", rpo(rep.RPO), "points", rep.Points, "newest point", when(rep.Newest), "not yet applied", size(rep.LagBytes), "spooled", size(rep.SpoolBytes),
-		"retention", size(rep.Retention), "priority", rep.Priority, "as of", when(rep.As), "why", rep.Why, "running job", i.Job,
+		"retention", size(rep.Retention), "priority", priority(rep), "as of", when(rep.As), "why", rep.Why, "running job", i.Job,
 		"test machine", i.Test.Machine, "test ends", when(i.Test.Expires), "last test that worked", when(i.Test.Succeeded),
 		"failback", score(i.Score), "proof", i.Proof, "revision", i.Revision); err != nil {
 		return err
@@ -91,7 +91,7 @@ func itemTune(r *remote, use, short string, paused bool) *cobra.Command {
 }
 
 func itemPriority(r *remote) *cobra.Command {
-	return items.completed(r, r.verb("priority ITEM N", "Set whose jobs go first of those that wait for a limit: 0 first, 9 last", 2, func(ctx context.Context, v vault.Vault, args []string) error {
+	return items.completed(r, r.verb("priority ITEM N", "Set its part of bandwidth, and its turn among jobs that wait: 0 first, 9 last", 2, func(ctx context.Context, v vault.Vault, args []string) error {
 		n, err := strconv.Atoi(args[1])
 		if err != nil {
 			return homeward.Errorf("set priority", homeward.Invalid, "N", "give a number from 0 to 9", "%q", args[1])
@@ -102,6 +102,14 @@ func itemPriority(r *remote) *cobra.Command {
 		}
 		return r.print(i, "%s now has priority %d", i.ID, i.Replication.Priority)
 	}))
+}
+
+// priority also tells the part of bandwidth, where the process server said it.
+func priority(rep vault.Replication) string {
+	if rep.Weight == 0 {
+		return strconv.Itoa(rep.Priority)
+	}
+	return fmt.Sprintf("%d (bandwidth by a weight of %d)", rep.Priority, rep.Weight)
 }
 
 func itemPlacement(r *remote) *cobra.Command {

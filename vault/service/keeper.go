@@ -13,7 +13,8 @@ import (
 )
 
 // keeper looks after what no job does: test failovers that have run out, copies that
-// were powered on, generations that somebody else has raised. It keeps no timers: what
+// were powered on, generations that somebody else has raised, policies and priorities
+// that nodes do not follow yet. It keeps no timers: what
 // is due is found in the store, also after a restart.
 type keeper struct {
 	*workshop
@@ -48,6 +49,9 @@ func (k *keeper) run(ctx context.Context) {
 		}
 		for it, err := range k.store.Items.All(ctx, vault.Query{}) {
 			if err != nil {
+				return err
+			}
+			if err := k.weigh(ctx, it); err != nil && ctx.Err() == nil {
 				return err
 			}
 			if it.Record == nil || it.Job != "" {

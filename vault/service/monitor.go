@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -204,14 +205,14 @@ func (h heard) replication(was vault.Replication, replicates bool, now time.Time
 		r.Why = "the agent cannot be asked: " + h.agent.Error()
 	}
 	if !replicates {
-		r.SpoolBytes, r.Newest = 0, time.Time{}
+		r.SpoolBytes, r.Weight, r.Newest = 0, 0, time.Time{}
 		if h.target == nil {
 			r.Points, r.Retention = h.replica.Points, h.replica.RetentionBytes
 		}
 		return r
 	}
 	if h.process == nil {
-		r.SpoolBytes = h.route.SpoolBytes
+		r.SpoolBytes, r.Weight = h.route.SpoolBytes, cmp.Or(h.route.Weight, homeward.DefaultWeight)
 		if h.route.TargetError != "" {
 			r.Why = h.route.TargetError
 		}

@@ -184,7 +184,7 @@ func (s *workshop) reroute(ctx context.Context, it *recovery.Item) error {
 	_, err := it.Standby.Target.Prepare(ctx, homeward.ReplicaRequest{Machine: it.Machine, Disks: it.Copies(it.Standby),
 		Generation: it.Generation, Base: it.Base, From: it.Running.ProcessName, Policy: it.Policy})
 	if err == nil {
-		_, err = it.Running.Process.Prepare(ctx, homeward.RouteRequest{Item: it.ID(), Generation: it.Generation, Target: it.Standby.TargetURL, Agent: it.Running.AgentName})
+		err = it.Reroute(ctx)
 	}
 	if err != nil || it.Paused {
 		return err

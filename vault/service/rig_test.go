@@ -38,7 +38,7 @@ type rig struct {
 	most      Limits
 	ending    func()
 	ended     chan struct{}
-	absent    sync.Map // names of master targets that cannot be asked, or a *brokenTarget
+	absent    sync.Map // names of master targets that cannot be asked, or a *brokenTarget; of process servers, what makes another of them
 }
 
 // clock is the vault's, which a test may set forward.
@@ -162,7 +162,12 @@ type roles struct{ *rig }
 
 func (r roles) Agent(name string) homeward.Agent { return r.side(name).Agent }
 
-func (r roles) ProcessServer(name string) homeward.ProcessServer { return r.side(name).Process }
+func (r roles) ProcessServer(name string) homeward.ProcessServer {
+	if how, changed := r.absent.Load(name); changed {
+		return how.(func(homeward.ProcessServer) homeward.ProcessServer)(r.side(name).Process)
+	}
+	return r.side(name).Process
+}
 
 func (r roles) MasterTarget(name string) homeward.MasterTarget {
 	if how, away := r.absent.Load(name); away {

@@ -9,8 +9,10 @@ import (
 	"github.com/homeward-dr/homeward/vault"
 )
 
-// Tune changes an item's priority, which is the order in which jobs that wait for one
-// limit get their turn, also of those that wait already; or pauses and resumes its replication.
+// Tune changes an item's priority: its part of bandwidth, of what is under way, too, and
+// the order in which jobs that wait for one limit get their turn, also of those that wait
+// already. It pauses and resumes replication. A process server that does not hear of the
+// priority now is told by the keeper.
 func (s *recoveries) Tune(ctx context.Context, id homeward.ItemID, req vault.TuneRequest) (vault.Item, error) {
 	var it vault.Item
 	err := s.order(ctx, asked{need: vault.Operator, action: "item.tune", subject: "item " + string(id), detail: req}, func(ctx context.Context, _ vault.Caller) error {
@@ -35,6 +37,9 @@ func (s *recoveries) Tune(ctx context.Context, id homeward.ItemID, req vault.Tun
 				return err
 			}
 			s.engine.Reorder(id)
+			if _, err := s.reweigh(ctx, id); err != nil {
+				s.log.Info("an item's priority reaches its process server later", "item", id, "error", err)
+			}
 		}
 		if it, err = s.store.Items.Get(ctx, string(id)); err != nil {
 			return err

@@ -149,6 +149,7 @@ func (c *core) load(ctx context.Context, stored vault.Item) (*recovery.Item, err
 	if err != nil {
 		return nil, err
 	}
+	it.Weight = weightOf(stored.Replication.Priority)
 	// A list that is told to stop may still have to write down what it did.
 	saving := context.WithoutCancel(ctx)
 	it.Save = func(it *recovery.Item) error {
