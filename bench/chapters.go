@@ -2,11 +2,14 @@ package main
 
 import (
 	"github.com/homeward-dr/homeward/bench/capture"
+	"github.com/homeward-dr/homeward/bench/crowd"
+	"github.com/homeward-dr/homeward/bench/example"
+	"github.com/homeward-dr/homeward/bench/growth"
 	"github.com/homeward-dr/homeward/bench/measure"
 	"github.com/homeward-dr/homeward/bench/recovery"
 )
 
 // chapters are what is measured, in the order of the document.
 func chapters() []measure.Chapter {
-	return []measure.Chapter{capture.Chapter(), recovery.Chapter()}
+	return []measure.Chapter{capture.Chapter(), recovery.Chapter(), example.Chapter(), growth.Chapter(), crowd.Chapter()}
 }

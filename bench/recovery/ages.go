@@ -12,6 +12,7 @@ import (
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/bench/measure"
+	"github.com/homeward-dr/homeward/bench/sites"
 	"github.com/homeward-dr/homeward/test/stage"
 )
 
@@ -39,15 +40,15 @@ func ages(ctx context.Context, b *measure.Bench) (all []measure.Series, err erro
 
 // age writes at a rate for a while, and asks how old the newest point is.
 func age(ctx context.Context, b *measure.Bench, load int, interval time.Duration) (v measure.Values, err error) {
-	t, err := raise(ctx, b, stage.Options{DiskSize: 1 << 30, Churn: -1}, homeward.Policy{MinInterval: interval})
+	t, err := sites.Raise(ctx, b, stage.Options{DiskSize: 1 << 30, Churn: -1}, homeward.Policy{MinInterval: interval}, nil)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, t.strike()) }()
-	if err := t.vacate(ctx, t.Home); err != nil {
+	defer func() { err = errors.Join(err, t.Strike()) }()
+	if err := t.Vacate(ctx, t.Home); err != nil {
 		return nil, err
 	}
-	uri, err := t.uri(ctx, t.Home)
+	uri, err := t.URI(ctx, t.Home)
 	if err != nil {
 		return nil, err
 	}
@@ -56,17 +57,17 @@ func age(ctx context.Context, b *measure.Bench, load int, interval time.Duration
 		length = max(15*time.Second, 6*interval)
 	}
 	load4k := startLoad(ctx, uri, load, length+interval, b.Seed)
-	if err := pause(ctx, interval); err != nil { // the first cut under load
+	if err := sites.Pause(ctx, interval); err != nil { // the first cut under load
 		return nil, errors.Join(err, load4k.wait())
 	}
-	samples, err := t.sample(ctx, length)
+	samples, err := sample(ctx, t, length)
 	if e := load4k.wait(); err == nil {
 		err = e
 	}
 	if err != nil {
 		return nil, err
 	}
-	rep, err := t.Home.Side.Agent.Report(ctx, t.item())
+	rep, err := t.Home.Side.Agent.Report(ctx, t.Request())
 	if err != nil {
 		return nil, err
 	}
@@ -74,11 +75,11 @@ func age(ctx context.Context, b *measure.Bench, load int, interval time.Duration
 	at := func(q float64) float64 { return measure.Quantile(samples, q) }
 	v = measure.Values{"rpo_p50": at(0.5), "rpo_p99": at(0.99), "rpo_max": at(1), "samples": float64(len(samples)),
 		"intervals_p99": at(0.99) / interval.Seconds(), "hold_p99": rep.HoldP99.Seconds(), "bytes_per_second": load4k.rate}
-	return v, t.proved(ctx)
+	return v, t.Proved(ctx)
 }
 
 // sample asks for the age of the newest point every 10 ms.
-func (t *theatre) sample(ctx context.Context, length time.Duration) (ages []float64, err error) {
+func sample(ctx context.Context, t *sites.Pair, length time.Duration) (ages []float64, err error) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(length); time.Now().Before(end); {
@@ -87,7 +88,7 @@ func (t *theatre) sample(ctx context.Context, length time.Duration) (ages []floa
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		rep, err := t.Home.Side.Agent.Report(ctx, t.item())
+		rep, err := t.Home.Side.Agent.Report(ctx, t.Request())
 		if err != nil {
 			return nil, err
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/bench/measure"
+	"github.com/homeward-dr/homeward/bench/sites"
 	"github.com/homeward-dr/homeward/nbd"
 	"github.com/homeward-dr/homeward/test/stage"
 )
@@ -41,17 +42,17 @@ func recoveries(ctx context.Context, b *measure.Bench) (all []measure.Series, er
 // fails over to the newest point, and changes to the oldest.
 func rescue(ctx context.Context, b *measure.Bench, points int) (v measure.Values, err error) {
 	const pace = 50 * time.Millisecond
-	t, err := raise(ctx, b, stage.Options{}, homeward.Policy{MinInterval: pace, Retention: []homeward.Tier{{For: 24 * time.Hour}}})
+	t, err := sites.Raise(ctx, b, stage.Options{}, homeward.Policy{MinInterval: pace, Retention: []homeward.Tier{{For: 24 * time.Hour}}}, nil)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, t.strike()) }()
-	if err := t.grow(ctx, points); err != nil {
+	defer func() { err = errors.Join(err, t.Strike()) }()
+	if err := grow(ctx, t, points); err != nil {
 		return nil, err
 	}
 	v = measure.Values{}
 	began := time.Now()
-	list, err := t.Away.Side.Target.Points(ctx, t.item())
+	list, err := t.Away.Side.Target.Points(ctx, t.Request())
 	if err != nil {
 		return nil, err
 	}
@@ -60,10 +61,10 @@ func rescue(ctx context.Context, b *measure.Bench, points int) (v measure.Values
 		return nil, fmt.Errorf("%d points; there were %d", len(list.Points), points)
 	}
 	oldest, newest := older(list.Points)
-	if v["view_newest"], err = t.view(ctx, "newest", newest); err != nil {
+	if v["view_newest"], err = view(ctx, t, "newest", newest); err != nil {
 		return nil, err
 	}
-	if v["view_oldest"], err = t.view(ctx, "oldest", oldest); err != nil {
+	if v["view_oldest"], err = view(ctx, t, "oldest", oldest); err != nil {
 		return nil, err
 	}
 	if err := t.Lose(ctx, t.Home); err != nil {
@@ -74,7 +75,7 @@ func rescue(ctx context.Context, b *measure.Bench, points int) (v measure.Values
 		return nil, err
 	}
 	v["work_latest"] = time.Since(began).Seconds()
-	last, err := t.running(ctx, t.Away, 0)
+	last, err := t.Running(ctx, t.Away, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +86,7 @@ func rescue(ctx context.Context, b *measure.Bench, points int) (v measure.Values
 		return nil, err
 	}
 	v["work_past"] = time.Since(began).Seconds()
-	past, err := t.running(ctx, t.Away, said)
+	past, err := t.Running(ctx, t.Away, said)
 	if err != nil {
 		return nil, err
 	}
@@ -111,20 +112,20 @@ func older(all []homeward.Point) (oldest, newest homeward.Point) {
 }
 
 // grow waits until the item has that many points.
-func (t *theatre) grow(ctx context.Context, points int) error {
+func grow(ctx context.Context, t *sites.Pair, points int) error {
 	for {
-		rep, err := t.Away.Side.Target.Report(ctx, t.item())
+		rep, err := t.Away.Side.Target.Report(ctx, t.Request())
 		if err != nil || rep.Points >= points {
 			return err
 		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
+		if err := sites.Pause(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 	}
 }
 
 // view opens a point and reads its first MiB: how long that took.
-func (t *theatre) view(ctx context.Context, name string, p homeward.Point) (seconds float64, err error) {
+func view(ctx context.Context, t *sites.Pair, name string, p homeward.Point) (seconds float64, err error) {
 	req := homeward.ViewRequest{Item: t.Item.ID(), Name: name, Kind: homeward.ViewReadOnly, Point: p.Position}
 	began := time.Now()
 	view, err := t.Away.Side.Target.OpenView(ctx, req)
