@@ -141,12 +141,19 @@ func (n *Network) Close() (err error) {
 			err = errors.Join(err, run(ctx, "ip", "netns", "del", s.namespace))
 		}
 	}
-	for _, line := range n.lines { // gone with its other end, unless a process still holds that
-		if line != "" && run(ctx, "ip", "link", "show", line) == nil {
-			err = errors.Join(err, run(ctx, "ip", "link", "del", line))
+	for _, line := range n.lines { // goes with its other end, by and by, unless a process still holds that
+		if line == "" || !exists(ctx, line) {
+			continue
+		}
+		if e := run(ctx, "ip", "link", "del", line); e != nil && exists(ctx, line) {
+			err = errors.Join(err, e)
 		}
 	}
 	return err
+}
+
+func exists(ctx context.Context, line string) bool {
+	return run(ctx, "ip", "link", "show", line) == nil
 }
 
 // Able says why networks cannot be made here; nil: they can.

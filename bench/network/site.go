@@ -98,6 +98,23 @@ func (s *Site) Listen(address string) (ln net.Listener, err error) {
 	return ln, err
 }
 
+// Knock tells whether somebody takes connections: at a TCP address as the site sees
+// it, or at the unix socket that a path names.
+func (s *Site) Knock(ctx context.Context, address string) error {
+	if filepath.IsAbs(address) {
+		c, err := (&net.Dialer{}).DialContext(ctx, "unix", address)
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	}
+	c, err := s.Dial(ctx, address)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
 // Dial connects from the site to an address.
 func (s *Site) Dial(ctx context.Context, address string) (c net.Conn, err error) {
 	err = s.Do(func() (err error) {

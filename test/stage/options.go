@@ -18,9 +18,28 @@ type Options struct {
 	LinkDelay  time.Duration // one way
 	Gap        time.Duration // of the guest between records; see lab.Guest
 	Churn      int           // scratch blocks the guest overwrites for each record; see lab.Guest
+	Workload   []string      // the built-in guest's command; empty: the one that keeps records
+	Network    Network       // where the roles run; nil: in this process's network, with an emulated link between the sites
 
 	guest lab.Guest
 }
+
+// Network is where sites' roles run and reach each other.
+type Network interface {
+	// Controller is an address ("host") of this process that both sites reach.
+	Controller() string
+	// Address is one ("host:port") for a role of a site to listen at; each is given once.
+	Address(site string) string
+	// Start calls start such that the process it starts is in the site's network.
+	Start(site string, start func() error) error
+}
+
+// own is the network of this process.
+type own struct{ *lab.Host }
+
+func (own) Controller() string                       { return "127.0.0.1" }
+func (o own) Address(string) string                  { return o.Host.Address() }
+func (own) Start(_ string, start func() error) error { return start() }
 
 // complete fills in defaults and refuses what cannot be.
 func (o *Options) complete() error {
@@ -31,5 +50,11 @@ func (o *Options) complete() error {
 		return homeward.Errorf("build stage", homeward.Invalid, "DiskSize", "give at least 64 MiB, a multiple of 4 KiB", "%d bytes", o.DiskSize)
 	}
 	o.guest = lab.Guest{Kind: o.Guest, Dir: o.GuestDir, Gap: o.Gap, Churn: o.Churn}
-	return o.guest.Complete()
+	if err := o.guest.Complete(); err != nil {
+		return err
+	}
+	if len(o.Workload) == 0 {
+		o.Workload = o.guest.Workload(o.Executable)
+	}
+	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,7 +31,7 @@ type Stage struct {
 	Dir        string
 	made       bool   // Dir is ours to remove
 	live       string // of live maps, in memory
-	host       *lab.Host
+	network    Network
 	log        *slog.Logger
 	logFile    *os.File
 	authority  *pki.Authority
@@ -49,7 +50,7 @@ type Place struct {
 	Agent, Process, Target *lab.Program
 	Site                   *local.Site
 	sites                  []*local.Site // all it ever had
-	In                     *link.Link    // what comes from the other site passes here
+	In                     *link.Link    // what comes from the other site passes here; nil: it comes over Options.Network
 	Side                   *recovery.Side
 }
 
@@ -58,7 +59,10 @@ func Build(ctx context.Context, o Options) (_ *Stage, err error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	st := &Stage{o: o, Dir: o.Dir, host: lab.NewHost()}
+	st := &Stage{o: o, Dir: o.Dir, network: o.Network}
+	if st.network == nil {
+		st.network = own{lab.NewHost()}
+	}
 	if st.Dir == "" {
 		if st.Dir, err = os.MkdirTemp("", "homeward-stage-"); err != nil {
 			return nil, homeward.Errorf("build stage", homeward.IO, os.TempDir(), "make it writable, or set TMPDIR", "%w", err)
@@ -120,7 +124,7 @@ func (st *Stage) openController(ctx context.Context) (err error) {
 	if st.Me, err = st.identity(pki.Vault, "vault"); err != nil {
 		return err
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", net.JoinHostPort(st.network.Controller(), "0"))
 	if err != nil {
 		return homeward.Errorf("build stage", homeward.InUse, "loopback", "see that 127.0.0.1 is up", "%w", err)
 	}
@@ -155,9 +159,10 @@ func (st *Stage) newPlace(name string) (*Place, error) {
 			return nil, err
 		}
 	}
-	p.Agent = st.role("agent", "agent-"+name, false, "--live", filepath.Join(st.live, name))
-	p.Process = st.role("process-server", "ps-"+name, true)
-	p.Target = st.role("master-target", "mt-"+name, true)
+	// A port that stays the same over a restart: peers know the address.
+	p.Agent = st.role("agent", "agent-"+name, "--live", filepath.Join(st.live, name))
+	p.Process = st.role("process-server", "ps-"+name, "--listen", st.network.Address(name))
+	p.Target = st.role("master-target", "mt-"+name, "--listen", st.network.Address(name))
 	return p, st.installSite(p)
 }
 
@@ -176,7 +181,7 @@ func (st *Stage) installSite(p *Place) (err error) {
 	dir := fmt.Sprintf("site-%s-%d", p.Name, len(p.sites))
 	cfg := local.Config{Name: p.Name, Dir: filepath.Join(st.Dir, dir), Datastores: []string{filepath.Join(st.Dir, "disks-"+p.Name)},
 		Guest: local.Guest(st.o.guest.Kind), Kernel: st.o.guest.Kernel(), Initrd: st.o.guest.Initrd(),
-		Append: st.o.guest.Append(), Workload: st.o.guest.Workload(st.o.Executable), Tied: true, Log: st.log}
+		Append: st.o.guest.Append(), Workload: st.o.Workload, Tied: true, Log: st.log}
 	if p.Site, err = local.Open(cfg); err == nil {
 		p.sites = append(p.sites, p.Site)
 	}
@@ -185,6 +190,9 @@ func (st *Stage) installSite(p *Place) (err error) {
 
 // connect lays the link between the sites: one way in for each.
 func (st *Stage) connect(ctx context.Context) (err error) {
+	if st.o.Network != nil {
+		return nil
+	}
 	for _, p := range []*Place{st.Home, st.Away} {
 		p.In, err = link.Listen(context.WithoutCancel(ctx), link.Options{Listen: "127.0.0.1:0", Target: p.Target.Flag("--listen"),
 			BytesPerSecond: int64(st.o.LinkMbit) * 1_000_000 / 8, Delay: st.o.LinkDelay})
@@ -198,7 +206,7 @@ func (st *Stage) connect(ctx context.Context) (err error) {
 // startRoles starts a site's roles and finds them at the controller.
 func (st *Stage) startRoles(ctx context.Context, p *Place) error {
 	for _, prog := range []*lab.Program{p.Target, p.Process, p.Agent} {
-		if err := prog.Start(ctx, st.o.Executable); err != nil {
+		if err := st.start(ctx, p, prog); err != nil {
 			return err
 		}
 	}
@@ -219,13 +227,24 @@ func (st *Stage) startRoles(ctx context.Context, p *Place) error {
 	p.Side.Process = role.ProcessServer(nodes[p.Process.Name])
 	p.Side.Target = role.MasterTarget(nodes[p.Target.Name])
 	p.Side.SinkURL = "https://" + p.Process.Listen()
-	p.Side.TargetURL = "https://" + p.In.Addr()
+	p.Side.TargetURL = "https://" + p.Target.Listen()
+	if p.In != nil {
+		p.Side.TargetURL = "https://" + p.In.Addr()
+	}
 	return nil
+}
+
+func (st *Stage) start(ctx context.Context, p *Place, prog *lab.Program) error {
+	return st.network.Start(p.Name, func() error { return prog.Start(ctx, st.o.Executable) })
 }
 
 // Restart starts a role that ended, and returns when the controller knows it.
 func (st *Stage) Restart(ctx context.Context, prog *lab.Program) error {
-	if err := prog.Start(ctx, st.o.Executable); err != nil {
+	at := st.Home
+	if slices.Contains(st.Away.Programs(), prog) {
+		at = st.Away
+	}
+	if err := st.start(ctx, at, prog); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -283,7 +302,9 @@ func (st *Stage) Install(ctx context.Context) error {
 
 // Lose ends a site the way a fire does: everything at once, nothing asked.
 func (st *Stage) Lose(ctx context.Context, p *Place) error {
-	p.In.Cut()
+	if p.In != nil {
+		p.In.Cut()
+	}
 	var machine error
 	if ref, ok := st.Item.Refs[p.Name]; ok {
 		_, machine = p.Site.PowerOff(ctx, fmt.Sprintf("lost-%s-%d", p.Name, st.Item.Generation.Number), ref, homeward.Stop{})
@@ -296,7 +317,9 @@ func (st *Stage) Lose(ctx context.Context, p *Place) error {
 
 // Restore brings a lost site's roles back; its machine stays off.
 func (st *Stage) Restore(ctx context.Context, p *Place) error {
-	p.In.Restore()
+	if p.In != nil {
+		p.In.Restore()
+	}
 	return st.startRoles(ctx, p)
 }
 
@@ -349,14 +372,10 @@ func (st *Stage) Close() {
 }
 
 // role is the program of one role of a site.
-func (st *Stage) role(kind, name string, listens bool, extra ...string) *lab.Program {
+func (st *Stage) role(kind, name string, extra ...string) *lab.Program {
 	dir := filepath.Join(st.Dir, name)
 	args := append([]string{kind, "--json", "--with-parent", "--dir", dir, "--identity", filepath.Join(st.Dir, "pki", name),
 		"--controller", st.controller, "--log-level", "INFO"}, extra...)
-	if listens {
-		// A port that stays the same over a restart: peers know the address.
-		args = append(args, "--listen", st.host.Address())
-	}
 	return &lab.Program{Name: name, Args: args, LogFile: filepath.Join(st.Dir, name+".log")}
 }
 
