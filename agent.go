@@ -109,9 +109,12 @@ type CaptureRequest struct {
 	// Live begins the leg under the machine that runs: it keeps its disks, and what it
 	// writes goes to another replica from now on. Of what the map says nothing is lost;
 	// blocks are suspect that neither it nor Initial has, unless it leads to Base.
-	Live bool `json:"live,omitempty"`
-	Sink       string        `json:"sink"`              // URL of the process server, https://host:port
-	Policy     Policy        `json:"policy"`
+	Live   bool   `json:"live,omitempty"`
+	Sink   string `json:"sink"` // URL of the process server, https://name@host:port; without a name: any process server there
+	Policy Policy `json:"policy"`
+	// Hosts are the names of the configuration servers whose hosts may attach the disks
+	// over TCP; empty: those of any. They can be changed by preparing the same leg again.
+	Hosts []string `json:"hosts,omitempty"`
 }
 
 // CutRequest asks for a marked point.

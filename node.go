@@ -56,7 +56,7 @@ type Volume struct {
 
 // ProbeRequest names a peer.
 type ProbeRequest struct {
-	Peer    string        `json:"peer"`              // node name, for the report
+	Peer    string        `json:"peer"`              // node name: the peer's certificate must be of it
 	URL     string        `json:"url"`               // of its data face, https://host:port
 	Bytes   int64         `json:"bytes"`             // to send for the throughput, at most 16 MiB; 0: none
 	Timeout time.Duration `json:"timeout,omitempty"` // 0: 5 s; at most 30 s

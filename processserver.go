@@ -23,7 +23,7 @@ type ProcessServer interface {
 type RouteRequest struct {
 	Item       ItemID     `json:"item"`
 	Generation Generation `json:"generation"`
-	Target     string     `json:"target"` // URL of the master target, https://host:port
+	Target     string     `json:"target"` // URL of the master target, https://name@host:port; without a name: any master target there
 	// Agent names the agent whose deltas are taken; empty: any. It can be changed by
 	// preparing the same route again.
 	Agent string `json:"agent,omitempty"`

@@ -15,6 +15,7 @@ import (
 	"github.com/homeward-dr/homeward/block"
 	"github.com/homeward-dr/homeward/durable"
 	"github.com/homeward-dr/homeward/nbd"
+	"github.com/homeward-dr/homeward/pki"
 )
 
 // Config says where an agent keeps what, and whom it speaks with.
@@ -30,6 +31,10 @@ type Config struct {
 	Listen    string
 	Advertise string
 	TLS       *tls.Config
+	Watch     func(*tls.Conn) (stop func()) // Identity.Watch, see nbd.ServerOptions; nil: none
+	// Name is that of this node, for guests over TCP: their URIs tell it before the '@', so
+	// that nobody else serves them disks. Empty: they tell none.
+	Name string
 
 	// Commands lets policies name commands that freeze and thaw a guest, which run as
 	// this agent: who may change a policy then may run anything here. Without it such a
@@ -84,6 +89,9 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
+// maxGuests is how many disks may be attached over TCP at once.
+const maxGuests = 256
+
 // Agent is the mobility agent of one host. All methods may be called
 // concurrently; those that change one item run one after the other.
 type Agent struct {
@@ -117,7 +125,11 @@ func Open(ctx context.Context, cfg Config) (*Agent, error) {
 		return nil, err
 	}
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	h := &host{cfg: cfg, ctx: life, server: nbd.NewServer(nbd.ServerOptions{TLS: cfg.TLS, RequireTLS: cfg.TLS != nil, Log: cfg.Log})}
+	options := nbd.ServerOptions{TLS: cfg.TLS, RequireTLS: cfg.TLS != nil, Watch: cfg.Watch, Log: cfg.Log}
+	if cfg.TLS != nil {
+		options.MaxConnections = maxGuests + pki.MaxLobby // strangers take no guest's place
+	}
+	h := &host{cfg: cfg, ctx: life, server: nbd.NewServer(options)}
 	a := &Agent{host: h, lock: lock, end: end, items: map[homeward.ItemID]*item{}}
 	listener, err := h.listen(ctx)
 	if err == nil {
@@ -160,6 +172,7 @@ func (h *host) listen(ctx context.Context) (net.Listener, error) {
 	}
 	h.address = address
 	if network == "tcp" {
+		l = pki.NewLobby(l) // strangers keep no guest out
 		h.address = l.Addr().String()
 		if h.cfg.Advertise != "" {
 			h.address = h.cfg.Advertise

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,7 +14,9 @@ import (
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/block"
+	"github.com/homeward-dr/homeward/durable"
 	"github.com/homeward-dr/homeward/nbd"
+	"github.com/homeward-dr/homeward/pki"
 	"github.com/homeward-dr/homeward/ship/shiptest"
 )
 
@@ -267,6 +270,61 @@ func TestOpen_TCP(t *testing.T) {
 		t.Error(err)
 	}
 	r.cfg.SocketDir = sockets
+}
+
+// Disks are served to the hosts that the item was prepared for, and to no other one of
+// the role; which those are can be changed while the leg goes on.
+func TestOpen_TCP_HostsOfTheItem(t *testing.T) {
+	r := newRig(t)
+	authority, err := pki.CreateAuthority(durable.OS(), filepath.Join(t.TempDir(), "ca"), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	identity := func(p pki.Peer) *pki.Identity {
+		dir := filepath.Join(t.TempDir(), "id")
+		if err := authority.Issue(pki.Request{Peer: p}, dir); err != nil {
+			t.Fatal(err)
+		}
+		id, err := pki.LoadIdentity(durable.OS(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	me := identity(pki.Peer{Role: pki.Agent, Name: "a1"})
+	own, other := identity(pki.Peer{Role: pki.ConfigurationServer, Name: "own"}), identity(pki.Peer{Role: pki.ConfigurationServer, Name: "other"})
+	sockets := r.cfg.SocketDir
+	r.cfg.SocketDir, r.cfg.Listen, r.cfg.TLS, r.cfg.Watch = "", "127.0.0.1:0", me.ServerTLS(pki.ConfigurationServer), me.Watch
+	defer func() { r.cfg.SocketDir = sockets }()
+	r.request.Hosts, r.cfg.Name = []string{"own"}, "a1"
+	rep := r.start()
+	if u, err := nbd.ParseURI(rep.Disks[0].URI); err != nil || u.User != "a1" {
+		t.Errorf("guests find their disks at %s: %v", rep.Disks[0].URI, err)
+	}
+	attach := func(id *pki.Identity) error {
+		c, err := nbd.Dial(t.Context(), nbd.ClientOptions{URI: rep.Disks[0].URI, TLS: id.ClientTLS(pki.Agent)})
+		if err == nil {
+			err = c.Close()
+		}
+		return err
+	}
+	if err := attach(own); err != nil {
+		t.Error(err)
+	}
+	if err := attach(other); err == nil || !strings.Contains(err.Error(), "may not attach") {
+		t.Errorf("a host of another site: %v", err)
+	}
+	req := r.request
+	req.Initial, req.InitialAll, req.Hosts = nil, false, []string{"other"}
+	if _, err := r.agent.Prepare(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	if err := attach(other); err != nil {
+		t.Error(err)
+	}
+	if err := attach(own); err == nil {
+		t.Error("the host of before is still admitted")
+	}
 }
 
 func TestOpen_refusals(t *testing.T) {

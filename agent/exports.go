@@ -2,13 +2,16 @@ package agent
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/block"
 	"github.com/homeward-dr/homeward/nbd"
+	"github.com/homeward-dr/homeward/pki"
 )
 
 // dirtyContext is the meta context that shows what is not applied yet.
@@ -35,6 +38,7 @@ func (it *item) export() error {
 			Name:        it.exportName(i),
 			Disk:        it.machine.Disk(i),
 			Exclusive:   true,
+			Admit:       it.mayAttach,
 			Description: fmt.Sprintf("disk %s of %s", d.ID, it.rec.Request.Machine.Name),
 			Contexts:    map[string]nbd.Context{dirtyContext: dirtyExtents{changed: it.changedNow(i)}},
 		})
@@ -43,6 +47,25 @@ func (it *item) export() error {
 		}
 	}
 	it.exported = true
+	return nil
+}
+
+// mayAttach refuses hosts that the item was not prepared for. A unix socket is guarded
+// by its directory.
+func (it *item) mayAttach(client *tls.ConnectionState) error {
+	hosts := it.snapshot().Request.Hosts
+	if client == nil || len(hosts) == 0 {
+		return nil
+	}
+	peer, err := pki.PeerOf(client)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(hosts, peer.Name) {
+		return homeward.Errorf("attach disk", homeward.Forbidden, string(it.id),
+			"run the machine at a host of its own site; for a configuration server that was enrolled since, pause the item and resume it",
+			"%s may not attach its disks", peer)
+	}
 	return nil
 }
 
@@ -82,7 +105,7 @@ func (it *item) clients() int {
 func (h *host) uri(export string) string {
 	u := nbd.URI{Network: "unix", Address: h.address, Export: export}
 	if h.cfg.TLS != nil {
-		u.Network, u.TLS = "tcp", true
+		u.Network, u.TLS, u.User = "tcp", true, h.cfg.Name
 	}
 	return u.String()
 }

@@ -72,7 +72,7 @@ func (it *item) prepare(ctx context.Context, req homeward.CaptureRequest, initia
 	return it.begin(ctx, req, heritage{changed: initial})
 }
 
-// adjust is Prepare for a leg that is there: sink, policy and manifest may be
+// adjust is Prepare for a leg that is there: sink, policy, hosts and manifest may be
 // other ones, the rest may not.
 func (it *item) adjust(ctx context.Context, r record, req homeward.CaptureRequest) error {
 	differ := func(field string) error {
@@ -89,7 +89,7 @@ func (it *item) adjust(ctx context.Context, r record, req homeward.CaptureReques
 		return differ("base")
 	}
 	next := r.Request
-	next.Sink, next.Policy, next.Machine = req.Sink, req.Policy, req.Machine
+	next.Sink, next.Policy, next.Machine, next.Hosts = req.Sink, req.Policy, req.Machine, req.Hosts
 	if equalJSON(next, r.Request) {
 		return nil
 	}

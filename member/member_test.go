@@ -78,6 +78,10 @@ func TestProbe_OfAFace(t *testing.T) {
 	if err != nil || !r.Reachable || r.Rate != 0 {
 		t.Errorf("without bytes: %+v: %v", r, err)
 	}
+	r, err = m.Probe(t.Context(), homeward.ProbeRequest{Peer: "m2", URL: url})
+	if err != nil || r.Reachable || !strings.Contains(r.Why, "m2 is expected") {
+		t.Errorf("another node answers in its place: %+v: %v", r, err)
+	}
 }
 
 // A peer of the version before takes no probes; that it answers is known.

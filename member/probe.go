@@ -75,7 +75,7 @@ func (m *Member) check(req *homeward.ProbeRequest) error {
 
 // measure fills in what it finds, as far as it comes.
 func (m *Member) measure(ctx context.Context, req homeward.ProbeRequest, r *homeward.ProbeReport) error {
-	t := &http.Transport{TLSClientConfig: m.config.TLS.Clone(), MaxConnsPerHost: 1, DisableCompression: true, Protocols: new(http.Protocols)}
+	t := &http.Transport{TLSClientConfig: pki.Named(m.config.TLS, req.Peer).Clone(), MaxConnsPerHost: 1, DisableCompression: true, Protocols: new(http.Protocols)}
 	t.TLSClientConfig.MinVersion = tls.VersionTLS13
 	t.Protocols.SetHTTP1(true)
 	defer t.CloseIdleConnections()

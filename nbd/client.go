@@ -21,6 +21,9 @@ type ClientOptions struct {
 	// TLS is used with nbds and nbds+unix; nil: the system's roots. It is not used,
 	// and everything travels in the clear, with nbd and nbd+unix.
 	TLS *tls.Config
+	// Watch is told of every connection whose TLS handshake is over, and may close it; stop
+	// is called when it is closed. nil: nobody.
+	Watch func(*tls.Conn) (stop func())
 	// ReconnectDeadline is how long requests wait for a broken connection to come
 	// back before they fail; 0: the first break is final.
 	ReconnectDeadline time.Duration

@@ -43,7 +43,7 @@ func (n *negotiation) metaContext(opt uint32, data []byte) error {
 	if opt == optSetMetaContext {
 		n.contexts, n.contextsOf = nil, name
 	}
-	e, err := n.server.lookup(name)
+	e, err := n.lookup(name)
 	if err != nil {
 		return n.refuseErr(opt, err)
 	}

@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"crypto/tls"
 	"fmt"
 	"iter"
 	"math"
@@ -28,6 +29,9 @@ type Export struct {
 	// Exclusive admits one connection at a time. A second one is refused while the
 	// first lives or any of its requests is still on the disk.
 	Exclusive bool
+	// Admit refuses clients by what the TLS handshake has proven (nil: there was none); its
+	// error is told to the client. It must not block. nil: everybody may use the export.
+	Admit func(*tls.ConnectionState) error
 	// Description is for people.
 	Description string
 	// Contexts are meta contexts besides base:allocation, by their full name, such

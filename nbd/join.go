@@ -54,6 +54,9 @@ func dial(ctx context.Context, o *ClientOptions, uri URI) (net.Conn, *inbox, rem
 		err = unreachable(uri, "negotiate", ctx.Err())
 	}
 	if err != nil {
+		if w, is := j.conn.(guarded); is {
+			w.stop()
+		}
 		_ = raw.Close()
 		return nil, nil, remoteExport{}, err
 	}
@@ -134,7 +137,21 @@ func (j *join) startTLS() error {
 		return homeward.Errorf("start TLS", homeward.Unauthentic, j.uri.String(), "check both sides' certificates", "%w", err)
 	}
 	j.conn, j.in = secure, newInbox(secure)
+	if j.o.Watch != nil {
+		j.conn = guarded{secure, j.o.Watch(secure)}
+	}
 	return nil
+}
+
+// guarded is a connection that says when it is closed.
+type guarded struct {
+	*tls.Conn
+	stop func()
+}
+
+func (w guarded) Close() error {
+	w.stop()
+	return w.Conn.Close()
 }
 
 // setContexts asks for base:allocation and the contexts of the options.

@@ -22,6 +22,7 @@ type negotiation struct {
 	structured bool
 	contexts   []metaContext // as set for contextsOf
 	contextsOf string
+	unwatch    func() // says that the connection is closed
 }
 
 // run greets, answers options and returns the session the client chose, attached
@@ -138,6 +139,9 @@ func (n *negotiation) startTLS(data []byte) error {
 	if err := secure.Handshake(); err != nil {
 		return homeward.Errorf("start TLS", homeward.Unauthentic, n.peer(), "check both sides' certificates", "%w", err)
 	}
+	if n.server.o.Watch != nil {
+		n.unwatch = n.server.o.Watch(secure)
+	}
 	n.conn, n.in, n.secure = secure, newInbox(secure), true
 	n.structured, n.contexts, n.contextsOf = false, nil, ""
 	return nil
@@ -177,6 +181,27 @@ func quiet(reported, cause error) error {
 		return nil
 	}
 	return reported
+}
+
+// lookup finds an export that this client may use.
+func (n *negotiation) lookup(name string) (*served, error) {
+	e, err := n.server.lookup(name)
+	if err == nil {
+		err = n.admit(e)
+	}
+	return e, err
+}
+
+func (n *negotiation) admit(e *served) error {
+	if e.Admit == nil {
+		return nil
+	}
+	var state *tls.ConnectionState
+	if secure, is := n.conn.(*tls.Conn); is {
+		cs := secure.ConnectionState()
+		state = &cs
+	}
+	return e.Admit(state)
 }
 
 // session makes the transmission phase out of what was negotiated.

@@ -7,7 +7,7 @@ import (
 // exportName answers the oldest way to choose an export: it has no refusal, so
 // the connection just ends.
 func (n *negotiation) exportName(name string) (*session, error) {
-	e, err := n.server.lookup(name)
+	e, err := n.lookup(name)
 	if err != nil {
 		return nil, err
 	}
@@ -29,12 +29,15 @@ func (n *negotiation) exportName(name string) (*session, error) {
 	return s, nil
 }
 
-// list answers with every export's name.
+// list answers with the name of every export that the client may use.
 func (n *negotiation) list(data []byte) error {
 	if len(data) != 0 {
 		return n.refuse(optList, repErrInvalid, "option has no data")
 	}
 	for _, e := range n.server.list() {
+		if n.admit(e) != nil {
+			continue
+		}
 		p := be.AppendUint32(nil, uint32(len(e.Name)))
 		p = append(p, e.Name...)
 		if err := n.reply(optList, repServer, append(p, e.Description...)); err != nil {
@@ -50,7 +53,7 @@ func (n *negotiation) goOrInfo(opt uint32, data []byte) (*session, error) {
 	if !ok {
 		return nil, n.refuse(opt, repErrInvalid, "malformed option")
 	}
-	e, err := n.server.lookup(name)
+	e, err := n.lookup(name)
 	if err != nil {
 		return nil, n.refuseErr(opt, err)
 	}
@@ -71,7 +74,7 @@ func (n *negotiation) goOrInfo(opt uint32, data []byte) (*session, error) {
 // refuseErr sends an error of lookup or attach.
 func (n *negotiation) refuseErr(opt uint32, err error) error {
 	kind := uint32(repErrUnknown)
-	if homeward.KindOf(err) == homeward.InUse {
+	if why := homeward.KindOf(err); why == homeward.InUse || why == homeward.Forbidden {
 		kind = repErrPolicy
 	}
 	return n.refuse(opt, kind, err.Error())

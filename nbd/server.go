@@ -22,6 +22,9 @@ type ServerOptions struct {
 	TLS *tls.Config
 	// RequireTLS refuses everything before TLS. It needs TLS.
 	RequireTLS bool
+	// Watch is told of every connection whose TLS handshake is over, and may close it; stop
+	// is called when it is closed. nil: nobody.
+	Watch func(*tls.Conn) (stop func())
 	// MaxInFlightBytes bounds the payload bytes of all requests in progress, of all
 	// clients together; default and minimum 64 MiB (two requests of MaxRequest).
 	MaxInFlightBytes int64
@@ -210,8 +213,9 @@ func (s *Server) converse(raw net.Conn) error {
 	if err := raw.SetDeadline(time.Now().Add(s.o.HandshakeTimeout)); err != nil {
 		return homeward.Errorf("greet", homeward.Unavailable, "", "", "set deadline: %w", err)
 	}
-	n := &negotiation{server: s, conn: raw, raw: raw}
+	n := &negotiation{server: s, conn: raw, raw: raw, unwatch: func() {}}
 	sess, err := n.run()
+	defer func() { n.unwatch() }()
 	if sess == nil {
 		return err
 	}
@@ -226,6 +230,9 @@ const sendBuffer = 1 << 20
 // tune fits the socket to the work. None of it is fatal: without it a dead client
 // is found when it is written to, and large reads cost more switches.
 func tune(conn net.Conn) {
+	if over, is := conn.(interface{ NetConn() net.Conn }); is {
+		conn = over.NetConn()
+	}
 	switch c := conn.(type) {
 	case *net.UnixConn:
 		_ = c.SetWriteBuffer(sendBuffer)

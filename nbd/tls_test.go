@@ -12,6 +12,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -113,6 +115,64 @@ func TestTLS_Required(t *testing.T) {
 	if err == nil {
 		_ = c.Close()
 		t.Error("a client without a certificate was admitted")
+	}
+}
+
+// An export that admits by certificate is neither listed to others nor opened by them.
+func TestTLS_Admit(t *testing.T) {
+	certs := makeCertificates(t)
+	only := func(name string) func(*tls.ConnectionState) error {
+		return func(cs *tls.ConnectionState) error {
+			if cs != nil && cs.PeerCertificates[0].Subject.CommonName == name {
+				return nil
+			}
+			return homeward.Errorf("connect to export", homeward.Forbidden, "d", "ask for your own", "not yours")
+		}
+	}
+	var open atomic.Int32
+	watch := func(*tls.Conn) func() {
+		open.Add(1)
+		return func() { open.Add(-1) }
+	}
+	s := NewServer(ServerOptions{TLS: certs.serverConfig(), Watch: watch})
+	for name, of := range map[string]string{"mine": "client", "other": "server"} {
+		if err := s.Add(Export{Name: name, Disk: block.NewMemory(1 << 20), Admit: only(of)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveOn(t, s, l)
+	addr := l.Addr().String()
+	c, err := Dial(t.Context(), ClientOptions{URI: "nbds://" + addr + "/mine", TLS: certs.clientConfig(), Watch: watch})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := open.Load(); n != 2 {
+		t.Errorf("%d ends are watched", n)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	for uri, config := range map[string]*tls.Config{"nbds://" + addr + "/other": certs.clientConfig(), "nbd://" + addr + "/mine": nil} {
+		if c, err := Dial(t.Context(), ClientOptions{URI: uri, TLS: config, Watch: watch}); err == nil || !strings.Contains(err.Error(), "not yours") {
+			t.Errorf("%s: %v", uri, err)
+			if err == nil {
+				_ = c.Close()
+			}
+		}
+	}
+	out := tool(t, "nbdinfo", "--list", "nbds://"+addr+"/?tls-certificates="+certs.dir)
+	if !strings.Contains(out, "mine") || strings.Contains(out, "other") {
+		t.Errorf("listed: %s", out)
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n := open.Load(); n != 0 {
+		t.Errorf("%d connections are still watched", n)
 	}
 }
 

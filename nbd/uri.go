@@ -20,7 +20,7 @@ type URI struct {
 	Address string // host:port, or the path of the socket
 	Export  string // name of the export; may be empty, which asks for the server's default
 	TLS     bool   // nbds: nothing is said in the clear
-	User    string // before the '@'; only meaningful to TLS-PSK servers, and kept for String
+	User    string // before the '@': with TLS, the name of the node that must be there; other servers mean users by it
 }
 
 // ParseURI reads the text form.

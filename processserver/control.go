@@ -174,9 +174,10 @@ func (s *Server) Limit(ctx context.Context, req homeward.LimitRequest) (homeward
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	limits := maps.Clone(s.limits)
-	limits[req.Target] = req.Schedule
+	link := addressOf(req.Target)
+	limits[link] = req.Schedule
 	if len(req.Schedule) == 0 {
-		delete(limits, req.Target)
+		delete(limits, link)
 	}
 	if err := durable.WriteJSON(s.cfg.FS, filepath.Join(s.cfg.Dir, "limits.json"), limits); err != nil {
 		return homeward.Done{}, homeward.Wrap(err, "limit link", req.Target)

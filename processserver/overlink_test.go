@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -80,7 +81,10 @@ func TestServer_LimitIsKept(t *testing.T) {
 	if _, err := r.server.Limit(t.Context(), bad); homeward.KindOf(err) != homeward.Invalid {
 		t.Errorf("bad schedule: %v", err)
 	}
-	req := homeward.LimitRequest{Target: targetURL, Schedule: []homeward.Window{{BytesPerSecond: 1 << 20}}}
+	if addressOf("https://m1@host:1") != "https://host:1" || addressOf(targetURL) != targetURL {
+		t.Error("a cap is not for a link")
+	}
+	req := homeward.LimitRequest{Target: strings.Replace(targetURL, "://", "://m1@", 1), Schedule: []homeward.Window{{BytesPerSecond: 1 << 20}}}
 	if _, err := r.server.Limit(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}

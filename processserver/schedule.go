@@ -2,11 +2,22 @@ package processserver
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
 	"time"
 
 	"github.com/homeward-dr/homeward"
 )
+
+// addressOf is a target's URL without the name of who is there: a cap is for a link.
+func addressOf(target string) string {
+	u, err := url.Parse(target)
+	if err != nil || u.User == nil {
+		return target
+	}
+	u.User = nil
+	return u.String()
+}
 
 // rateAt is the cap in force at t, in bytes a second; 0: none. The first window
 // that t lies in counts.

@@ -86,7 +86,7 @@ type Server struct {
 	loops   sync.WaitGroup // of routes
 	routes  map[homeward.ItemID]*route
 	uplinks map[string]*uplink
-	limits  map[string][]homeward.Window // by target; "": all together
+	limits  map[string][]homeward.Window // by addressOf a target; "": all together
 	all     *lane
 }
 
@@ -248,5 +248,5 @@ func (s *Server) caps(up *uplink) (mine, all int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.cfg.Now()
-	return rateAt(s.limits[up.url], now), rateAt(s.limits[""], now)
+	return rateAt(s.limits[addressOf(up.url)], now), rateAt(s.limits[""], now)
 }

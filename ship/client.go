@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/pki"
 	"github.com/homeward-dr/homeward/wire"
 )
 
@@ -28,6 +29,9 @@ type ClientOptions struct {
 	// TLS authenticates both ends; it is used with TLS 1.3 or newer. Without it an
 	// https URL is verified by the system's roots, and no certificate is shown.
 	TLS *tls.Config
+	// Watch is Identity.Watch of the identity that TLS is of: connections with a peer
+	// that is revoked end. nil: they end by themselves.
+	Watch func(*tls.Conn) (stop func())
 	// Conns is the most connections that carry deltas at once; more puts wait for
 	// one. Default 8. Waiting standings have connections of their own.
 	Conns int
@@ -50,7 +54,8 @@ type Client struct {
 	asks   *http.Transport
 }
 
-// NewClient makes a client of the role at base ("https://host:port"). It does
+// NewClient makes a client of the role at base ("https://host:port", or
+// "https://name@host:port": then the peer's certificate must be of that name). It does
 // not connect yet; a base that is no such URL shows as Invalid at every call.
 func NewClient(base string, o ClientOptions) *Client {
 	if o.Conns <= 0 {
@@ -61,20 +66,33 @@ func NewClient(base string, o ClientOptions) *Client {
 	}
 	c := &Client{base: strings.TrimRight(base, "/"), idle: o.IdleTimeout}
 	u, err := url.Parse(base)
+	if err == nil && u.User != nil {
+		name := u.User.Username()
+		u.User = nil
+		c.base = strings.TrimRight(u.String(), "/")
+		if name == "" || o.TLS == nil || u.Scheme != "https" {
+			c.bad = homeward.Errorf("call peer", homeward.Invalid, fmt.Sprintf("URL %q", base), "give a name with https and certificates only", "nothing proves who is there")
+		} else {
+			o.TLS = pki.Named(o.TLS, name)
+		}
+	}
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
 		c.bad = homeward.Errorf("call peer", homeward.Invalid, fmt.Sprintf("URL %q", base), "give one such as https://host:7443", "not the URL of a role")
 	}
-	c.deltas = newTransport(o.TLS)
+	c.deltas = newTransport(o)
 	c.deltas.MaxConnsPerHost, c.deltas.MaxIdleConnsPerHost = o.Conns, o.Conns
-	c.asks = newTransport(o.TLS)
+	c.asks = newTransport(o)
 	c.asks.MaxIdleConnsPerHost = 2
 	return c
 }
 
-func newTransport(tlsConfig *tls.Config) *http.Transport {
+const dialTimeout = 10 * time.Second
+
+func newTransport(o ClientOptions) *http.Transport {
+	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
 	t := &http.Transport{
-		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-		TLSHandshakeTimeout:    10 * time.Second,
+		DialContext:            dialer.DialContext,
+		TLSHandshakeTimeout:    dialTimeout,
 		IdleConnTimeout:        90 * time.Second, // less than the server's, so that the client hangs up first
 		ExpectContinueTimeout:  15 * time.Second,
 		MaxResponseHeaderBytes: 16 << 10,
@@ -84,11 +102,36 @@ func newTransport(tlsConfig *tls.Config) *http.Transport {
 		Protocols:              new(http.Protocols),
 	}
 	t.Protocols.SetHTTP1(true)
-	if tlsConfig != nil {
-		t.TLSClientConfig = tlsConfig.Clone()
-		t.TLSClientConfig.MinVersion = tls.VersionTLS13
+	if o.TLS == nil {
+		return t
+	}
+	t.TLSClientConfig = o.TLS.Clone()
+	t.TLSClientConfig.MinVersion = tls.VersionTLS13
+	if o.Watch != nil {
+		secure := &tls.Dialer{NetDialer: dialer, Config: t.TLSClientConfig}
+		t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, 2*dialTimeout)
+			defer cancel()
+			conn, err := secure.DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			c := conn.(*tls.Conn) // as documented
+			return watched{c, o.Watch(c)}, nil
+		}
 	}
 	return t
+}
+
+// watched says when it is closed.
+type watched struct {
+	*tls.Conn
+	stop func()
+}
+
+func (w watched) Close() error {
+	w.stop()
+	return w.Conn.Close()
 }
 
 // Close closes idle connections. Calls that run are not disturbed.

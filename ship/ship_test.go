@@ -278,6 +278,19 @@ func TestMutualTLS(t *testing.T) {
 	if ack, err := good.Put(t.Context(), "web01", bytes.NewReader(source.Next(t).Bytes)); err != nil || !ack.Applied {
 		t.Errorf("put: %+v %v", ack, err)
 	}
+	at := strings.TrimPrefix(url, "https://")
+	named := dial(t, "https://target@"+at, ship.ClientOptions{TLS: relay.ClientTLS(pki.MasterTarget)})
+	if _, err := named.Standing(t.Context(), homeward.StandingRequest{Item: "web01"}); err != nil {
+		t.Errorf("the peer of that name: %v", err)
+	}
+	impostor := dial(t, "https://other@"+at, ship.ClientOptions{TLS: relay.ClientTLS(pki.MasterTarget)})
+	if _, err := impostor.Put(t.Context(), "web01", bytes.NewReader(source.Next(t).Bytes)); homeward.KindOf(err) != homeward.Forbidden || !strings.Contains(err.Error(), "other is expected") {
+		t.Errorf("a peer of another name: %v", err)
+	}
+	unproven := dial(t, "http://target@"+at, ship.ClientOptions{})
+	if _, err := unproven.Standing(t.Context(), homeward.StandingRequest{Item: "web01"}); homeward.KindOf(err) != homeward.Invalid {
+		t.Errorf("a name that nothing proves: %v", err)
+	}
 	wrongRole := dial(t, url, ship.ClientOptions{TLS: relay.ClientTLS(pki.Agent)})
 	if _, err := wrongRole.Standing(t.Context(), homeward.StandingRequest{Item: "web01"}); homeward.KindOf(err) != homeward.Forbidden {
 		t.Errorf("a peer of another role: %v", err)
@@ -291,6 +304,52 @@ func TestMutualTLS(t *testing.T) {
 		if _, err := c.Standing(t.Context(), homeward.StandingRequest{Item: "web01"}); homeward.KindOf(err) != homeward.Unauthentic {
 			t.Errorf("%s: %v (kind %q)", name, err, homeward.KindOf(err))
 		}
+	}
+}
+
+// A revoked peer's connection is not used again: the list that says so ends it.
+func TestRevokedPeer_OpenConnectionsEnd(t *testing.T) {
+	fs := powerloss.New()
+	a, err := pki.CreateAuthority(fs, "/ca", "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := identity(t, a, fs, pki.Request{Peer: pki.Peer{Role: pki.MasterTarget, Name: "target"}}, "/target")
+	relay := identity(t, a, fs, pki.Request{Peer: pki.Peer{Role: pki.ProcessServer, Name: "relay"}}, "/relay")
+	leg, _ := newLeg(t)
+	url := "https://target@" + serve(t, ship.NewHandler(prepared(t, leg), nil), target.ServerTLS(pki.ProcessServer))
+	watched := make(chan *tls.Conn, 8)
+	c := dial(t, url, ship.ClientOptions{TLS: relay.ClientTLS(pki.MasterTarget), Watch: func(conn *tls.Conn) func() {
+		watched <- conn
+		return relay.Watch(conn)
+	}})
+	ask := func() error {
+		_, err := c.Standing(t.Context(), homeward.StandingRequest{Item: "web01"})
+		return err
+	}
+	for range 2 {
+		if err := ask(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(watched) != 1 {
+		t.Fatalf("%d connections", len(watched))
+	}
+	if err := a.Revoke("/target"); err != nil {
+		t.Fatal(err)
+	}
+	list, err := a.Revocations()
+	if err == nil {
+		err = relay.TakeRevocations(list)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (<-watched).NetConn().Write(nil); err == nil {
+		t.Error("the connection is open")
+	}
+	if err := ask(); homeward.KindOf(err) != homeward.Unauthentic || !strings.Contains(err.Error(), "revoked") {
+		t.Errorf("a revoked peer is asked: %v", err)
 	}
 }
 

@@ -47,13 +47,14 @@ func (c *command) agent() *cobra.Command {
 type tcpGuests struct{ listen, advertise string }
 
 func openAgent(ctx context.Context, n node, live, spill string, guests tcpGuests, commands bool) (opened, error) {
-	next := newSinks(n.id.ClientTLS(pki.ProcessServer))
+	next := newSinks(n.id, pki.ProcessServer)
 	cfg := agent.Config{
 		Dir: n.flags.dir, LiveDir: live, SpillDir: spill, SocketDir: n.flags.sockets,
 		Commands: commands, Openers: n.openers(), Dial: next.dial, FS: n.fs, Log: n.log, Fault: n.fault,
 	}
 	if guests.listen != "" {
-		cfg.Listen, cfg.Advertise, cfg.TLS = guests.listen, guests.advertise, n.id.ServerTLS(pki.ConfigurationServer)
+		cfg.Name = n.id.Peer().Name
+		cfg.Listen, cfg.Advertise, cfg.TLS, cfg.Watch = guests.listen, guests.advertise, n.id.ServerTLS(pki.ConfigurationServer), n.id.Watch
 	}
 	a, err := agent.Open(ctx, cfg)
 	if err != nil {

@@ -233,7 +233,9 @@ func serveData(ctx context.Context, n node, h http.Handler, ln net.Listener) err
 	// said by the handler, in words that reach the caller.
 	config := n.id.ServerTLS(pki.Roles()...)
 	config.NextProtos = []string{"http/1.1"}
-	return ship.Serve(ctx, ship.NewServer(member.Face(h), config, n.log), ln)
+	server := ship.NewServer(member.Face(h), config, n.log)
+	server.ConnState = n.id.ConnState
+	return ship.Serve(ctx, server, pki.NewLobby(ln))
 }
 
 func serveControl(ctx context.Context, n node, o opened) error {

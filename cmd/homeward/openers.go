@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
@@ -19,10 +20,20 @@ func openers(id *pki.Identity, log *slog.Logger) block.Openers {
 	o := block.LocalOpeners()
 	remote := nbd.ClientOptions{ReconnectDeadline: reconnectDeadline, Log: log}
 	if id != nil {
-		remote.TLS = id.ClientTLS(pki.Agent, pki.MasterTarget)
+		remote.TLS, remote.Watch = id.ClientTLS(pki.Agent, pki.MasterTarget), id.Watch
 	}
 	for _, scheme := range []string{"nbd", "nbds", "nbd+unix", "nbds+unix"} {
-		o[scheme] = nbd.Opener(remote)
+		o[scheme] = func(ctx context.Context, ref string, m block.Mode) (block.Disk, error) {
+			return nbd.Opener(namedBy(ref, remote))(ctx, ref, m)
+		}
+	}
+	return o
+}
+
+// namedBy demands the node that a reference names before the '@', if it does.
+func namedBy(ref string, o nbd.ClientOptions) nbd.ClientOptions {
+	if u, err := nbd.ParseURI(ref); err == nil && u.TLS && o.TLS != nil { // an error is told by who opens it
+		o.TLS = pki.Named(o.TLS, u.User)
 	}
 	return o
 }

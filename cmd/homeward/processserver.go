@@ -28,11 +28,11 @@ func (c *command) processServer() *cobra.Command {
 }
 
 func openProcessServer(ctx context.Context, n node, spool int64) (opened, error) {
-	onward := ship.ClientOptions{TLS: n.id.ClientTLS(pki.MasterTarget)}
+	next := onward(n.id, pki.MasterTarget)
 	// It ends by Close alone: deltas that are arriving are still taken meanwhile.
 	s, err := processserver.Open(context.WithoutCancel(ctx), processserver.Config{
 		Dir: n.flags.dir, SpoolBytes: spool, FS: n.fs, Log: n.log,
-		Dial: func(url string) homeward.Sink { return ship.NewClient(url, onward) },
+		Dial: func(url string) homeward.Sink { return ship.NewClient(url, next) },
 	})
 	if err != nil {
 		return opened{}, err

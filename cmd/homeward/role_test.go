@@ -181,7 +181,7 @@ func TestRole_DataFaceAuthorizes(t *testing.T) {
 	}{{pki.ProcessServer, "a1"}, {pki.MasterTarget, "p1"}} {
 		p := s.start(s.line(c.kind))
 		for name, id := range ids {
-			next := newSinks(id.ClientTLS(c.kind))
+			next := newSinks(id, c.kind)
 			_, err := next.dial("https://"+p.ready.Listen).Standing(s.within(), homeward.StandingRequest{Item: "nobody"})
 			if err == nil || (homeward.KindOf(err) == homeward.Forbidden) == (name == c.may) {
 				t.Errorf("%s asks %s: %v", id.Peer(), c.kind, err)
@@ -211,7 +211,7 @@ func TestRole_ItemsAreBound(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			next := newSinks(id.ClientTLS(c.kind))
+			next := newSinks(id, c.kind)
 			sink := next.dial("https://" + c.listen)
 			_, err = sink.Put(s.within(), "web01", strings.NewReader("no delta"))
 			if err == nil || (homeward.KindOf(err) == homeward.Forbidden) == (name == c.may) {

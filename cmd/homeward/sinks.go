@@ -1,25 +1,30 @@
 package main
 
 import (
-	"crypto/tls"
 	"errors"
 	"sync"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/pki"
 	"github.com/homeward-dr/homeward/ship"
 )
 
 // sinks are the next hops of this process, one client for each URL, so that all
 // items that go the same way share its connections.
 type sinks struct {
-	tls *tls.Config
+	options ship.ClientOptions
 
 	mu    sync.Mutex
 	byURL map[string]*ship.Client
 }
 
-func newSinks(config *tls.Config) *sinks {
-	return &sinks{tls: config, byURL: map[string]*ship.Client{}}
+func newSinks(id *pki.Identity, kind pki.Role) *sinks {
+	return &sinks{options: onward(id, kind), byURL: map[string]*ship.Client{}}
+}
+
+// onward is how a node reaches the data faces of peers of a role.
+func onward(id *pki.Identity, kind pki.Role) ship.ClientOptions {
+	return ship.ClientOptions{TLS: id.ClientTLS(kind), Watch: id.Watch}
 }
 
 // dial never blocks: a client connects when it is used.
@@ -28,7 +33,7 @@ func (s *sinks) dial(url string) homeward.Sink {
 	defer s.mu.Unlock()
 	c := s.byURL[url]
 	if c == nil {
-		c = ship.NewClient(url, ship.ClientOptions{TLS: s.tls})
+		c = ship.NewClient(url, s.options)
 		s.byURL[url] = c
 	}
 	return c

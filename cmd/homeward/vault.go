@@ -231,7 +231,7 @@ func (r *running) openService(ctx context.Context, f vaultFlags, log *slog.Logge
 	}
 	admission := &fleet.Admission{}
 	hub := role.NewHub(role.HubOptions{TLS: id.ServerTLS(pki.Agent, pki.ProcessServer, pki.MasterTarget, pki.ConfigurationServer),
-		Version: buildVersion().Version, Epoch: epoch, Log: log, Admit: admission.Admit})
+		Version: buildVersion().Version, Epoch: epoch, Log: log, Admit: admission.Admit, Watch: id.Watch})
 	var svc *service.Service
 	nodesOf, err := fleet.Open(ctx, fleet.Options{Store: r.store, Hub: hub, Authority: authority, Identity: id, Log: log,
 		Pairs: func(ctx context.Context) ([]fleet.Pair, error) { return svc.Ways(ctx) },

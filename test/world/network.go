@@ -99,8 +99,13 @@ func (n *Network) close() error {
 // URL is how a role is named in requests: of a site's "ps" or "mt".
 func URL(site, role string) string { return "https://" + site + "-" + role }
 
+// stationOf is who is at a URL, which may say by which name: nobody proves it here.
 func stationOf(url string) string {
-	return strings.Replace(strings.TrimPrefix(url, "https://"), "-", "/", 1)
+	at := strings.TrimPrefix(url, "https://")
+	if _, host, named := strings.Cut(at, "@"); named {
+		at = host
+	}
+	return strings.Replace(at, "-", "/", 1)
 }
 
 func siteOf(station string) string { return station[:strings.IndexByte(station, '/')] }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/pki"
 	"github.com/homeward-dr/homeward/recovery"
 	"github.com/homeward-dr/homeward/vault"
 )
@@ -37,7 +38,7 @@ func (c *core) side(ctx context.Context, end vault.End, out, in vault.Purpose) (
 	if err != nil {
 		return nil, err
 	}
-	s := &recovery.Side{Name: end.Site, Site: site, Agent: c.agent(end.Agent), Process: c.processServer(end.ProcessServer),
+	s := &recovery.Side{Name: end.Site, Site: site, Agent: hostedAgent{c.agent(end.Agent), c, end.Site}, Process: c.processServer(end.ProcessServer),
 		Target: c.masterTarget(end.MasterTarget), Retention: end.Retention, Disks: end.Disks, AgentName: end.Agent, ProcessName: end.ProcessServer}
 	if s.SinkURL, err = c.urlOf(ctx, end.ProcessServer, out); err == nil {
 		s.TargetURL, err = c.urlOf(ctx, end.MasterTarget, in)
@@ -45,7 +46,8 @@ func (c *core) side(ctx context.Context, end vault.End, out, in vault.Purpose) (
 	return s, err
 }
 
-// urlOf is where peers reach a node's data face; empty for no node.
+// urlOf is where peers reach a node's data face, and who must be there: an address alone
+// could be another's. Empty for no node.
 func (c *core) urlOf(ctx context.Context, node string, p vault.Purpose) (string, error) {
 	if node == "" {
 		return "", nil
@@ -55,10 +57,38 @@ func (c *core) urlOf(ctx context.Context, node string, p vault.Purpose) (string,
 		return "", err
 	}
 	if host := hostFor(n.Addresses, p); host != "" {
-		return "https://" + host, nil
+		return "https://" + node + "@" + host, nil
 	}
 	return "", homeward.Errorf("reach node", homeward.Conflict, "node "+node,
 		"give it an address: 'homeward node address "+node+" --production host:port'", "it has no address for its peers")
+}
+
+// hostedAgent is an agent whose disks only hosts of its own site may attach.
+type hostedAgent struct {
+	homeward.Agent
+	core *core
+	site string
+}
+
+func (a hostedAgent) Prepare(ctx context.Context, req homeward.CaptureRequest) (homeward.CaptureReport, error) {
+	var err error
+	if req.Hosts, err = a.core.hostsAt(ctx, a.site); err != nil {
+		return homeward.CaptureReport{}, err
+	}
+	return a.Agent.Prepare(ctx, req)
+}
+
+// hostsAt are the configuration servers of a site, whose hosts run its machines.
+func (c *core) hostsAt(ctx context.Context, site string) (names []string, err error) {
+	for n, err := range c.store.Nodes.All(ctx, vault.Query{Site: site, Role: string(pki.ConfigurationServer)}) {
+		if err != nil {
+			return nil, err
+		}
+		if n.State != vault.NodeRevoked {
+			names = append(names, n.Name)
+		}
+	}
+	return names, nil
 }
 
 // hostFor chooses the address of a purpose, else the first.
