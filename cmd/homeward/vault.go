@@ -47,6 +47,7 @@ type vaultFlags struct {
 	told         []vault.Address
 	names        []string // of the vault's certificate, when it is made
 	ips          []net.IP
+	limits       service.Limits
 	backup, from string
 }
 
@@ -87,6 +88,9 @@ func (f *vaultFlags) validate() error {
 		}
 		f.told = append(f.told, vault.Address{Host: host, Purpose: vault.Purpose(label)})
 	}
+	if err := f.limits.Validate(); err != nil {
+		return err
+	}
 	return enrol.ValidateAddresses(f.told)
 }
 
@@ -101,6 +105,10 @@ func (c *command) vault() *cobra.Command {
 	cmd.Flags().StringVar(&f.api, "listen-api", "127.0.0.1:8440", "`host:port` that operators speak to, over HTTPS")
 	cmd.Flags().StringVar(&f.nodes, "listen-nodes", "127.0.0.1:7443", "`host:port` that nodes dial, to enrol and to be told what to do")
 	cmd.Flags().StringArrayVar(&f.addresses, "address", nil, "`[label=]host:port` where nodes reach the vault, several times; label: production (the default) or failback")
+	most := service.DefaultLimits()
+	cmd.Flags().IntVar(&f.limits.Target, "most-per-target", most.Target, "`items` that synchronize at once to one master target; more wait for their turn, by priority")
+	cmd.Flags().IntVar(&f.limits.Link, "most-per-link", most.Link, "`items` that synchronize at once over one process server to one master target")
+	cmd.Flags().IntVar(&f.limits.Host, "most-per-host", most.Host, "`items` that one site's hypervisor prepares things for at once, and as many machines that it starts")
 	cmd.Flags().BoolVar(&f.open, "open-metrics", false, "answer /metrics without a token")
 	cmd.Flags().BoolVar(&f.withParent, "with-parent", false, "end when standard input does, so that nothing outlives the parent")
 	cmd.AddCommand(c.vaultInit(), c.vaultBackup(), c.vaultRestore())
@@ -254,7 +262,7 @@ func (r *running) openService(ctx context.Context, f vaultFlags, log *slog.Logge
 		return nil, err
 	}
 	svc, err = service.Open(ctx, service.Options{Store: r.store, Roles: nodesOf, Registry: registry{nodesOf, door}, Identity: id,
-		Version: buildVersion().Version, Addresses: f.told, Log: log, Fault: fault})
+		Version: buildVersion().Version, Addresses: f.told, Limits: f.limits, Log: log, Fault: fault})
 	if err != nil {
 		return nil, err
 	}

@@ -28,8 +28,7 @@ func (e *Engine) place(ctx context.Context, j vault.Job) error {
 			return e.drop(ctx, j, "its parent did not succeed")
 		}
 	}
-	e.schedule(j)
-	return nil
+	return e.schedule(j)
 }
 
 // drop ends a job that does not run. The caller is in the gate.

@@ -24,10 +24,11 @@ type Options struct {
 	Log         *slog.Logger     // nil: nothing is logged
 	Now         func() time.Time // nil: time.Now
 	// Limits are what a job shares with others while it runs; nil: nothing.
-	Limits func(vault.Job) []Limit
+	Limits func(context.Context, vault.Job) ([]Limit, error)
 	// Rank says who goes first of those that wait for their turn: the smaller; nil: who
-	// came first. It is asked when a job is placed, and by Reorder.
-	Rank  func(vault.Job) int
+	// came first. It is asked when a job is placed, and by Reorder. A job whose limits or
+	// rank cannot be told waits until they can.
+	Rank  func(context.Context, vault.Job) (int, error)
 	Max   int // jobs that run at once; 0: 32
 	Queue int // jobs that run or wait for their turn; more are refused as Busy. 0: 1000
 
@@ -47,8 +48,8 @@ type Engine struct {
 	definitions map[string]Definition
 	log         *slog.Logger
 	now         func() time.Time
-	limits      func(vault.Job) []Limit
-	rank        func(vault.Job) int
+	limits      func(context.Context, vault.Job) ([]Limit, error)
+	rank        func(context.Context, vault.Job) (int, error)
 	turns       *turns
 	most        int
 	tries       int
@@ -79,10 +80,10 @@ func New(o Options) *Engine {
 		e.now = time.Now
 	}
 	if e.limits == nil {
-		e.limits = func(vault.Job) []Limit { return nil }
+		e.limits = func(context.Context, vault.Job) ([]Limit, error) { return nil, nil }
 	}
 	if e.rank == nil {
-		e.rank = func(vault.Job) int { return 0 }
+		e.rank = func(context.Context, vault.Job) (int, error) { return 0, nil }
 	}
 	for _, d := range o.Definitions {
 		e.definitions[d.Scenario] = d
@@ -248,7 +249,15 @@ func closed() error {
 }
 
 // schedule lets a stored job run. The caller is in the gate.
-func (e *Engine) schedule(j vault.Job) {
+func (e *Engine) schedule(j vault.Job) error {
+	limits, err := e.limits(e.base, j)
+	if err != nil {
+		return homeward.Wrap(err, "place job", j.ID)
+	}
+	rank, err := e.rank(e.base, j)
+	if err != nil {
+		return homeward.Wrap(err, "place job", j.ID)
+	}
 	l := &live{e: e, id: j.ID, item: j.Item, job: clone(j), defs: map[string]TaskDef{}, saving: make(chan struct{}, 1), gone: make(chan struct{}),
 		cancelled: j.State == vault.JobCancelling}
 	defs, err := e.plan(e.base, j)
@@ -260,25 +269,30 @@ func (e *Engine) schedule(j vault.Job) {
 	if l.cancelled {
 		l.cancel()
 	}
-	limits, rank := e.limits(j), e.rank(j)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.lives[j.ID] != nil || e.base.Err() != nil {
 		l.cancel()
-		return
+		return nil
 	}
 	e.lives[j.ID] = l
 	l.turn = e.turns.join(limits, rank) // before whoever gave way to it leaves
 	e.tell()
 	e.running.Go(l.run)
+	return nil
 }
 
 // Reorder asks for the rank of an item's jobs again: they may go before others now, or
 // after them.
-func (e *Engine) Reorder(item homeward.ItemID) {
+func (e *Engine) Reorder(ctx context.Context, item homeward.ItemID) error {
 	for _, l := range e.of(item) {
-		e.turns.move(l.turn, e.rank(l.look()))
+		rank, err := e.rank(ctx, l.look())
+		if err != nil {
+			return homeward.Wrap(err, "reorder jobs", "item "+string(item))
+		}
+		e.turns.move(l.turn, rank)
 	}
+	return nil
 }
 
 func (e *Engine) of(item homeward.ItemID) (some []*live) {

@@ -121,7 +121,7 @@ func (e *Engine) goOn(ctx context.Context, j vault.Job, put func(context.Context
 		e.unsure(err)
 		return vault.Job{}, homeward.Wrap(err, "go on with job", j.ID)
 	}
-	e.schedule(j)
+	e.unsure(e.schedule(j)) // it is stored: if it cannot be placed now, the sweep does it
 	return j, nil
 }
 

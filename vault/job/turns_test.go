@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -15,13 +16,13 @@ import (
 )
 
 // byTarget limits jobs by the sites that their item's name lists: "a+b".
-func byTarget(most int) func(vault.Job) []job.Limit {
-	return func(j vault.Job) (limits []job.Limit) {
+func byTarget(most int) func(context.Context, vault.Job) ([]job.Limit, error) {
+	return func(_ context.Context, j vault.Job) (limits []job.Limit, err error) {
 		at, _, _ := strings.Cut(string(j.Item), "/")
 		for target := range strings.SplitSeq(at, "+") {
 			limits = append(limits, job.Limit{Key: target, Max: most})
 		}
-		return limits
+		return limits, nil
 	}
 }
 
@@ -118,7 +119,11 @@ func TestLimitsHold(t *testing.T) {
 			if total > all {
 				rt.Errorf("%d run at once, the limit is %d", total, all)
 			}
-			for _, l := range limits(j) {
+			shared, err := limits(context.Background(), j)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			for _, l := range shared {
 				if running[l.Key] += n; running[l.Key] > most {
 					rt.Errorf("%d run at %s, the limit is %d", running[l.Key], l.Key, most)
 				}
@@ -152,10 +157,10 @@ func TestRank(t *testing.T) {
 	store, u := newMemory(), newUntil()
 	ranks := map[homeward.ItemID]int{"a/1": 5, "a/2": 5, "a/3": 2, "a/4": 5}
 	var mu sync.Mutex
-	rank := func(j vault.Job) int {
+	rank := func(_ context.Context, j vault.Job) (int, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		return ranks[j.Item]
+		return ranks[j.Item], nil
 	}
 	order := make(chan homeward.ItemID, 4)
 	def := plain("S", task("a", func(ctx context.Context, r *job.Run) error {
@@ -174,7 +179,9 @@ func TestRank(t *testing.T) {
 	mu.Lock()
 	ranks["a/4"] = 0
 	mu.Unlock()
-	e.Reorder("a/4")
+	if err := e.Reorder(bounded(t), "a/4"); err != nil {
+		t.Fatal(err)
+	}
 	close(u.goOn)
 	for _, want := range []homeward.ItemID{"a/1", "a/4", "a/3", "a/2"} {
 		if got := <-order; got != want {
@@ -187,8 +194,8 @@ func TestRank(t *testing.T) {
 // wait for a turn that it has.
 func TestLimits_HandedToTheChild(t *testing.T) {
 	store, u := newMemory(), newUntil()
-	limits := func(j vault.Job) []job.Limit {
-		return []job.Limit{{Key: "mt", Max: 1, Holds: j.Scenario == "wait"}}
+	limits := func(_ context.Context, j vault.Job) ([]job.Limit, error) {
+		return []job.Limit{{Key: "mt", Max: 1, Holds: j.Scenario == "wait"}}, nil
 	}
 	e := engine(t, job.Options{Store: store, Limits: limits, Definitions: []job.Definition{
 		plain("S", task("a", func(ctx context.Context, r *job.Run) error {
@@ -212,4 +219,28 @@ func TestLimits_HandedToTheChild(t *testing.T) {
 	for _, id := range jobs[1:] {
 		wait(t, e, id, vault.JobSucceeded)
 	}
+}
+
+// A store that does not tell what a job shares with others: the job waits, and runs once
+// that is known.
+func TestLimits_NotKnown(t *testing.T) {
+	var silent atomic.Bool
+	silent.Store(true)
+	asked := make(chan struct{}, 100)
+	limits := func(context.Context, vault.Job) ([]job.Limit, error) {
+		if silent.Load() {
+			asked <- struct{}{}
+			return nil, homeward.Errorf("read item", homeward.Unavailable, "store", "start it", "it does not answer")
+		}
+		return nil, nil
+	}
+	e := engine(t, job.Options{Store: newMemory(), Limits: limits, Definitions: []job.Definition{plain("S", task("a", nothing))}})
+	j := start(t, e, vault.Job{Scenario: "S", Item: "a/1"})
+	<-asked // by Start
+	<-asked // by who looks for what was left
+	if now, err := e.Job(bounded(t), j.ID); err != nil || now.State != vault.JobNotStarted {
+		t.Errorf("%s, %v", now.State, err)
+	}
+	silent.Store(false)
+	wait(t, e, j.ID, vault.JobSucceeded)
 }

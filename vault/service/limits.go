@@ -1,8 +1,10 @@
 package service
 
 import (
+	"cmp"
 	"context"
 
+	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/vault"
 	"github.com/homeward-dr/homeward/vault/job"
 	"github.com/homeward-dr/homeward/vault/lifecycle"
@@ -14,38 +16,54 @@ type Limits struct {
 	// Target is how many items synchronize (first copies, reprotects, resyncs) or are
 	// proven at once to one master target; 8.
 	Target int
-	// Link is how many synchronize at once from one site to another; 16.
+	// Link is how many synchronize at once over one process server to one master target; 6.
 	Link int
-	// Host is how many items at once have things prepared or taken down by the
-	// configuration server of one site; and, apart from them so that no recovery waits for
-	// preparations, how many at once have a machine started there; 32.
+	// Host is how many items at once have things prepared or taken down by the hypervisor
+	// of one site, behind its configuration server; and, apart from them so that no
+	// recovery waits for preparations, how many at once have a machine started there; 32.
 	Host int
 }
 
+// DefaultLimits are those of a vault that is told none.
+func DefaultLimits() Limits { return Limits{Target: 8, Link: 6, Host: 32} }
+
 func (l Limits) withDefaults() Limits {
-	for at, then := range map[*int]int{&l.Target: 8, &l.Link: 16, &l.Host: 32} {
-		if *at <= 0 {
-			*at = then
+	d := DefaultLimits()
+	return Limits{Target: cmp.Or(l.Target, d.Target), Link: cmp.Or(l.Link, d.Link), Host: cmp.Or(l.Host, d.Host)}
+}
+
+// Validate names the first limit that nothing could run under.
+func (l Limits) Validate() error {
+	for _, of := range []struct {
+		name string
+		most int
+	}{{"target", l.Target}, {"link", l.Link}, {"host", l.Host}} {
+		if of.most < 0 {
+			return homeward.Errorf("validate limits", homeward.Invalid, of.name, "give at least 1, or 0 for the default", "%d", of.most)
 		}
 	}
-	return l
+	return nil
 }
 
 // How many jobs there may be at once: one for each item that synchronizes, and more.
 // What a node bears is bounded by limits.
 const maxJobs = 20000
 
-// limits are what a job shares with others.
-func (w *workshop) limits(j vault.Job) []job.Limit {
-	it, err := w.store.Items.Get(context.Background(), string(j.Item))
+// limits are what a job shares with others. That they cannot be read is not that there
+// are none.
+func (w *workshop) limits(ctx context.Context, j vault.Job) ([]job.Limit, error) {
+	it, err := w.store.Items.Get(ctx, string(j.Item))
+	if homeward.KindOf(err) == homeward.NotFound { // it is gone, or the job has none
+		return nil, nil
+	}
 	if err != nil {
-		return nil // it is gone, or the first task says what is wrong
+		return nil, err
 	}
 	asked, err := assignmentOf(j)
 	if err != nil {
-		return nil
+		return nil, nil //nolint:nilerr // its plan says what is wrong, and it does nothing
 	}
-	return w.bounds.of(j, it, asked.Input)
+	return w.bounds.of(j, it, asked.Input), nil
 }
 
 // of is pure.
@@ -55,6 +73,10 @@ func (l Limits) of(j vault.Job, it vault.Item, in vault.Input) []job.Limit {
 	if in.MasterTarget != "" {
 		target = in.MasterTarget
 	}
+	process := endOf(&it, it.ActiveSite).ProcessServer
+	if in.ProcessServer != "" {
+		process = in.ProcessServer
+	}
 	host := func(site, what string) job.Limit {
 		return job.Limit{Key: "site " + site + ", " + what, Max: l.Host}
 	}
@@ -62,7 +84,7 @@ func (l Limits) of(j vault.Job, it vault.Item, in vault.Input) []job.Limit {
 	sync := func(holds bool) []job.Limit {
 		return []job.Limit{
 			{Key: "master target " + target + ", synchronizations", Max: l.Target, Holds: holds},
-			{Key: "the link from " + it.ActiveSite + " to " + other + ", synchronizations", Max: l.Link, Holds: holds},
+			{Key: "the link from process server " + process + " to master target " + target + ", synchronizations", Max: l.Link, Holds: holds},
 		}
 	}
 	switch {
@@ -86,14 +108,17 @@ func (l Limits) of(j vault.Job, it vault.Item, in vault.Input) []job.Limit {
 
 // rank says which of the jobs that wait goes first: what brings a machine back before
 // everything else, and then by the item's priority.
-func (w *workshop) rank(j vault.Job) int {
-	it, err := w.store.Items.Get(context.Background(), string(j.Item))
+func (w *workshop) rank(ctx context.Context, j vault.Job) (int, error) {
+	it, err := w.store.Items.Get(ctx, string(j.Item))
+	if homeward.KindOf(err) == homeward.NotFound {
+		return 0, nil
+	}
 	if err != nil {
-		return 0
+		return 0, err
 	}
 	switch j.Action {
 	case vault.Failover, vault.ChangePoint, vault.FailbackAction, vault.CancelFailover:
-		return it.Replication.Priority
+		return it.Replication.Priority, nil
 	}
-	return 10 + it.Replication.Priority
+	return 10 + it.Replication.Priority, nil
 }

@@ -81,6 +81,9 @@ func (c *core) durably(write func() error) error {
 
 // Open makes a vault over a store. It changes nothing and starts nothing: Run does.
 func Open(ctx context.Context, o Options) (*Service, error) {
+	if err := o.Limits.Validate(); err != nil {
+		return nil, err
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}

@@ -36,7 +36,9 @@ func (s *recoveries) Tune(ctx context.Context, id homeward.ItemID, req vault.Tun
 			if err != nil {
 				return err
 			}
-			s.engine.Reorder(id)
+			if err := s.engine.Reorder(ctx, id); err != nil {
+				return err
+			}
 			if _, err := s.reweigh(ctx, id); err != nil {
 				s.log.Info("an item's priority reaches its process server later", "item", id, "error", err)
 			}
