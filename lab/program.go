@@ -19,6 +19,8 @@ type Program struct {
 	Name    string
 	Args    []string
 	LogFile string
+	// Executable is run instead of the installation's; empty: that one.
+	Executable string
 	// Env is added to the environment of the next start.
 	Env    []string
 	cmd    *exec.Cmd
@@ -47,6 +49,9 @@ func (p *Program) Start(ctx context.Context, executable string) error {
 		return homeward.Errorf("start "+p.Name, homeward.IO, p.LogFile, "make the directory writable", "%w", err)
 	}
 	defer func() { _ = logFile.Close() }() // the child has its own copy
+	if p.Executable != "" {
+		executable = p.Executable
+	}
 	p.cmd = exec.Command(executable, p.Args...)
 	p.cmd.Stderr = logFile
 	p.cmd.Env = append(os.Environ(), p.Env...)

@@ -234,23 +234,24 @@ func TestHub_RevokedWhileGreeted(t *testing.T) {
 	}
 }
 
-// startProtocol1 has a role of protocol 1 dial in, until the test ends.
-func (in *installation) startProtocol1(peer pki.Peer, contract http.Handler) *Node {
-	t := in.t
-	t.Helper()
+// A role of the protocol before may know neither the epoch nor the member's calls.
+func TestHub_RoleOfTheProtocolBefore(t *testing.T) {
+	in := newInstallation(t)
+	in.restart(func(o *HubOptions) { o.Epoch = 3 })
+	fake := &recorder{}
 	type oldWelcome struct {
 		Protocol int    `json:"protocol"`
 		Version  string `json:"version"`
 	}
 	mux := http.NewServeMux()
 	mux.Handle("POST /v1/"+helloPath, method(func(_ context.Context, w oldWelcome) (Hello, error) {
-		if w.Protocol > 2 {
+		if w.Protocol != Protocol {
 			t.Errorf("protocol %d", w.Protocol)
 		}
-		return Hello{Peer: peer, Protocol: 1, Version: "old"}, nil
+		return Hello{Peer: agent1, Protocol: Protocol - 1, Version: "old"}, nil
 	}))
-	mux.Handle("/", contract)
-	dialled, err := tls.Dial("tcp", in.addr, in.dialling(peer, mux).withHTTP2())
+	mux.Handle("/", AgentHandler(fakeAgent{fake}))
+	dialled, err := tls.Dial("tcp", in.addr, in.dialling(agent1, mux).withHTTP2())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,37 +259,17 @@ func (in *installation) startProtocol1(peer pki.Peer, contract http.Handler) *No
 	server := &http.Server{Handler: mux, Protocols: new(http.Protocols)}
 	server.Protocols.SetUnencryptedHTTP2(true)
 	in.roles.Go(func() { _ = server.Serve(&single{conn: &witness{Conn: net.Conn(dialled)}, done: ended}) })
-	t.Cleanup(func() { close(ended); server.Close() })
-	return in.wait(peer.Name)
-}
+	defer func() { close(ended); server.Close() }()
 
-// A role of protocol 1 knows neither the epoch nor the member's calls.
-func TestHub_RoleOfProtocol1(t *testing.T) {
-	in := newInstallation(t)
-	in.restart(func(o *HubOptions) { o.Epoch = 3 })
-	n := in.startProtocol1(agent1, AgentHandler(fakeAgent{&recorder{}}))
-	if s := n.Status(); s.Protocol != 1 || s.Version != "old" {
+	n := in.wait(agent1.Name)
+	if s := n.Status(); s.Protocol != Protocol-1 || s.Version != "old" {
 		t.Errorf("status %+v", s)
 	}
 	if _, err := Agent(n).Report(within(t), homeward.ItemRequest{}); err != nil {
 		t.Error(err)
 	}
-	_, err := Member(n).Health(within(t), homeward.HealthRequest{})
+	_, err = Member(n).Health(within(t), homeward.HealthRequest{})
 	wantKind(t, err, homeward.Unsupported)
-}
-
-// A process server of protocol 1 is not sent weights: it would refuse them.
-func TestProcessServer_OfProtocol1(t *testing.T) {
-	in := newInstallation(t)
-	fake := &recorder{}
-	peer := pki.Peer{Role: pki.ProcessServer, Name: "ps-old"}
-	n := in.startProtocol1(peer, ProcessServerHandler(fakeProcessServer{fake}))
-	if _, err := ProcessServer(n).Prepare(within(t), homeward.RouteRequest{Item: "web01", Weight: 9}); err != nil {
-		t.Fatal(err)
-	}
-	if got, is := fake.args[0].(homeward.RouteRequest); !is || got.Item != "web01" || got.Weight != 0 {
-		t.Errorf("it was sent %+v", fake.args)
-	}
 }
 
 // withHTTP2 is the TLS of a role, as Serve uses it.

@@ -9,7 +9,7 @@ import (
 
 // AgentHandler serves a mobility agent.
 func AgentHandler(a homeward.Agent) http.Handler {
-	return contract("agent", map[string]http.Handler{
+	return contract("agent", map[string]endpoint{
 		"prepare":        method(a.Prepare),
 		"cut":            method(a.Cut),
 		"drain":          method(a.Drain),
@@ -36,12 +36,7 @@ func Agent(n *Node) homeward.Agent { return agent{n} }
 type agent struct{ at *Node }
 
 func (a agent) Prepare(ctx context.Context, r homeward.CaptureRequest) (homeward.CaptureReport, error) {
-	report, err := call[homeward.CaptureReport](ctx, a.at, "agent/prepare", r)
-	if homeward.KindOf(err) == homeward.Invalid && len(r.Hosts) > 0 { // an agent of the version before does not know the field
-		r.Hosts = nil
-		report, err = call[homeward.CaptureReport](ctx, a.at, "agent/prepare", r)
-	}
-	return report, err
+	return call[homeward.CaptureReport](ctx, a.at, "agent/prepare", r)
 }
 
 func (a agent) Cut(ctx context.Context, r homeward.CutRequest) (homeward.CutReport, error) {

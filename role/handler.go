@@ -7,15 +7,23 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"runtime/debug"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/wire"
 )
 
-// method serves one call of a contract.
-func method[Req, Resp any](call func(context.Context, Req) (Resp, error)) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// endpoint serves one call of a contract, and knows of what its requests and answers
+// are made.
+type endpoint struct {
+	http.Handler
+	req, resp reflect.Type
+}
+
+// method is the endpoint of a call.
+func method[Req, Resp any](call func(context.Context, Req) (Resp, error)) endpoint {
+	return endpoint{req: reflect.TypeFor[Req](), resp: reflect.TypeFor[Resp](), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var req Req
 		if err := readRequest(w, r, &req); err != nil {
 			wire.WriteProblem(w, err)
@@ -27,20 +35,29 @@ func method[Req, Resp any](call func(context.Context, Req) (Resp, error)) http.H
 			return
 		}
 		wire.WriteDocument(w, http.StatusOK, resp)
-	})
+	})}
+}
+
+// served is a contract as it is served.
+type served struct {
+	http.Handler
+	name  string
+	calls map[string]endpoint
 }
 
 // contract serves methods under /v1/<name>/.
-func contract(name string, methods map[string]http.Handler) http.Handler {
+func contract(name string, methods map[string]endpoint) http.Handler {
 	mux := http.NewServeMux()
-	for m, h := range methods {
-		mux.Handle("POST /v1/"+name+"/"+m, h)
+	for m, e := range methods {
+		if h, known := e.spoken(name + "/" + m); known {
+			mux.Handle("POST /v1/"+name+"/"+m, h)
+		}
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		wire.WriteProblem(w, homeward.Errorf("call", homeward.Unsupported, r.Method+" "+r.URL.Path,
 			"call a role of the right kind, or update it", "this %s does not know the call", name))
 	})
-	return mux
+	return served{mux, name, methods}
 }
 
 // readRequest reads the one JSON document of a request, strictly.

@@ -5,10 +5,6 @@ import (
 	"github.com/homeward-dr/homeward/pki"
 )
 
-// Protocol is the number of this protocol. It rises when a request gains a field
-// or a contract gains a method; neighbouring numbers understand each other.
-const Protocol = 2
-
 // MaxBody is the most bytes a request or an answer may have: enough for the
 // worst-case map of 1.5 TiB of disk (1 bit per 4 KiB, in base64), and for those of
 // far larger disks whose changes are not scattered over every page.
@@ -31,7 +27,7 @@ type Welcome struct {
 	Protocol int    `json:"protocol"`
 	Version  string `json:"version"` // of the controller's build, for people
 	// Epoch of the vault; 0: it has none. A role refuses one older than it has met. A
-	// role of protocol 1 does not know the field: it is greeted without.
+	// role that does not know the field is greeted without.
 	Epoch uint64 `json:"epoch,omitempty"`
 }
 

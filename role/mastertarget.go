@@ -9,7 +9,7 @@ import (
 
 // MasterTargetHandler serves a master target.
 func MasterTargetHandler(m homeward.MasterTarget) http.Handler {
-	return contract("master-target", map[string]http.Handler{
+	return contract("master-target", map[string]endpoint{
 		"prepare":          method(m.Prepare),
 		"points":           method(m.Points),
 		"pin":              method(m.Pin),

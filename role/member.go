@@ -10,13 +10,13 @@ import (
 // MemberHandler serves what every role is besides its own contract; Serve does it
 // for Options.Member.
 func MemberHandler(m homeward.Member) http.Handler {
-	return contract("member", map[string]http.Handler{
+	return contract("member", map[string]endpoint{
 		"health": method(m.Health),
 		"probe":  method(m.Probe),
 	})
 }
 
-// Member calls the member at a node. A node of protocol 1 answers Unsupported: it
+// Member calls the member at a node. A node that does not know the calls answers Unsupported: it
 // lives, and tells nothing of itself.
 func Member(n *Node) homeward.Member { return member{n} }
 

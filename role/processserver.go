@@ -9,7 +9,7 @@ import (
 
 // ProcessServerHandler serves a process server.
 func ProcessServerHandler(p homeward.ProcessServer) http.Handler {
-	return contract("process-server", map[string]http.Handler{
+	return contract("process-server", map[string]endpoint{
 		"prepare":        method(p.Prepare),
 		"forget":         method(p.Forget),
 		"limit":          method(p.Limit),
@@ -23,12 +23,7 @@ func ProcessServer(n *Node) homeward.ProcessServer { return processServer{n} }
 
 type processServer struct{ at *Node }
 
-// Prepare leaves the weight out for a process server of protocol 1, which would refuse
-// it as an unknown field: its routes have equal parts.
 func (p processServer) Prepare(ctx context.Context, r homeward.RouteRequest) (homeward.RouteReport, error) {
-	if p.at.Status().Protocol == 1 {
-		r.Weight = 0
-	}
 	return call[homeward.RouteReport](ctx, p.at, "process-server/prepare", r)
 }
 

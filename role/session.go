@@ -92,7 +92,7 @@ func (h *Hub) welcome(ctx context.Context, s *session) (Hello, error) {
 	}
 	w := Welcome{Protocol: Protocol, Version: h.options.Version, Epoch: h.options.Epoch}
 	hello, err := exchangeWithin[Hello](ctx, s, helloPath, w, maxHello)
-	if homeward.KindOf(err) == homeward.Invalid && w.Epoch != 0 { // a role of protocol 1 does not know the field
+	if homeward.KindOf(err) == homeward.Invalid && w.Epoch != 0 { // a role that does not know the field
 		w.Epoch = 0
 		hello, err = exchangeWithin[Hello](ctx, s, helloPath, w, maxHello)
 	}

@@ -80,7 +80,7 @@ type (
 // homeward.Prober too is served as such.
 func SiteHandler(s homeward.Site) http.Handler {
 	h := siteHandler{s}
-	methods := map[string]http.Handler{
+	methods := map[string]endpoint{
 		"capabilities": method(h.capabilities),
 		"machines":     method(h.machines),
 		"machine":      method(h.machine),

@@ -47,7 +47,7 @@ func TestCLI_HelpAndVersion(t *testing.T) {
 	}
 	s.run("version").wants(0, "homeward ")
 	s.run("--version").wants(0, "homeward ")
-	s.run("--json version").wants(0, `"protocol":2`)
+	s.run("--json version").wants(0, `"protocol":3`)
 	s.run("help delta verify").wants(0, "homeward delta verify FILE", "--help")
 	s.run("").wants(0, "agent", "process-server", "master-target", "delta", "pki")
 }
