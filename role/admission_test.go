@@ -234,11 +234,10 @@ func TestHub_RevokedWhileGreeted(t *testing.T) {
 	}
 }
 
-// A role of the protocol before may know neither the epoch nor the member's calls.
-func TestHub_RoleOfTheProtocolBefore(t *testing.T) {
-	in := newInstallation(t)
-	in.restart(func(o *HubOptions) { o.Epoch = 3 })
-	fake := &recorder{}
+// startBefore has a role of the protocol before dial in, until the test ends.
+func (in *installation) startBefore(peer pki.Peer, contract http.Handler) *Node {
+	t := in.t
+	t.Helper()
 	type oldWelcome struct {
 		Protocol int    `json:"protocol"`
 		Version  string `json:"version"`
@@ -248,10 +247,10 @@ func TestHub_RoleOfTheProtocolBefore(t *testing.T) {
 		if w.Protocol != Protocol {
 			t.Errorf("protocol %d", w.Protocol)
 		}
-		return Hello{Peer: agent1, Protocol: Protocol - 1, Version: "old"}, nil
+		return Hello{Peer: peer, Protocol: Protocol - 1, Version: "old"}, nil
 	}))
-	mux.Handle("/", AgentHandler(fakeAgent{fake}))
-	dialled, err := tls.Dial("tcp", in.addr, in.dialling(agent1, mux).withHTTP2())
+	mux.Handle("/", contract)
+	dialled, err := tls.Dial("tcp", in.addr, in.dialling(peer, mux).withHTTP2())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,17 +258,37 @@ func TestHub_RoleOfTheProtocolBefore(t *testing.T) {
 	server := &http.Server{Handler: mux, Protocols: new(http.Protocols)}
 	server.Protocols.SetUnencryptedHTTP2(true)
 	in.roles.Go(func() { _ = server.Serve(&single{conn: &witness{Conn: net.Conn(dialled)}, done: ended}) })
-	defer func() { close(ended); server.Close() }()
+	t.Cleanup(func() { close(ended); server.Close() })
+	return in.wait(peer.Name)
+}
 
-	n := in.wait(agent1.Name)
+// A role of the protocol before may know neither the epoch nor the member's calls.
+func TestHub_RoleOfTheProtocolBefore(t *testing.T) {
+	in := newInstallation(t)
+	in.restart(func(o *HubOptions) { o.Epoch = 3 })
+	n := in.startBefore(agent1, AgentHandler(fakeAgent{&recorder{}}))
 	if s := n.Status(); s.Protocol != Protocol-1 || s.Version != "old" {
 		t.Errorf("status %+v", s)
 	}
 	if _, err := Agent(n).Report(within(t), homeward.ItemRequest{}); err != nil {
 		t.Error(err)
 	}
-	_, err = Member(n).Health(within(t), homeward.HealthRequest{})
+	_, err := Member(n).Health(within(t), homeward.HealthRequest{})
 	wantKind(t, err, homeward.Unsupported)
+}
+
+// A process server of protocol 2 is not sent weights: it would refuse them.
+func TestProcessServer_OfProtocol2(t *testing.T) {
+	in := newInstallation(t)
+	fake := &recorder{}
+	peer := pki.Peer{Role: pki.ProcessServer, Name: "ps-old"}
+	n := in.startBefore(peer, ProcessServerHandler(fakeProcessServer{fake}))
+	if _, err := ProcessServer(n).Prepare(within(t), homeward.RouteRequest{Item: "web01", Weight: 9}); err != nil {
+		t.Fatal(err)
+	}
+	if got, is := fake.args[0].(homeward.RouteRequest); !is || got.Item != "web01" || got.Weight != 0 {
+		t.Errorf("it was sent %+v", fake.args)
+	}
 }
 
 // withHTTP2 is the TLS of a role, as Serve uses it.

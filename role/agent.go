@@ -36,7 +36,12 @@ func Agent(n *Node) homeward.Agent { return agent{n} }
 type agent struct{ at *Node }
 
 func (a agent) Prepare(ctx context.Context, r homeward.CaptureRequest) (homeward.CaptureReport, error) {
-	return call[homeward.CaptureReport](ctx, a.at, "agent/prepare", r)
+	report, err := call[homeward.CaptureReport](ctx, a.at, "agent/prepare", r)
+	if homeward.KindOf(err) == homeward.Invalid && len(r.Hosts) > 0 { // an agent of the version before does not know the field
+		r.Hosts = nil
+		report, err = call[homeward.CaptureReport](ctx, a.at, "agent/prepare", r)
+	}
+	return report, err
 }
 
 func (a agent) Cut(ctx context.Context, r homeward.CutRequest) (homeward.CutReport, error) {

@@ -23,7 +23,12 @@ func ProcessServer(n *Node) homeward.ProcessServer { return processServer{n} }
 
 type processServer struct{ at *Node }
 
+// Prepare leaves the weight out for a process server of protocol 2, which would refuse
+// it as an unknown field: its routes have equal parts.
 func (p processServer) Prepare(ctx context.Context, r homeward.RouteRequest) (homeward.RouteReport, error) {
+	if p.at.Status().Protocol < 3 {
+		r.Weight = 0
+	}
 	return call[homeward.RouteReport](ctx, p.at, "process-server/prepare", r)
 }
 
