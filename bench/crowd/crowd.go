@@ -37,6 +37,9 @@ func sizes(b *measure.Bench) []size {
 	if b.Full {
 		return []size{{items: 1_000, jobs: 10_000, nodes: 100}, {items: 10_000, jobs: 100_000, nodes: 1_000}}
 	}
+	if b.Smoke {
+		return []size{{items: 120, jobs: 120, nodes: 40}}
+	}
 	return []size{{items: 500, jobs: 1_000, nodes: 50}}
 }
 
@@ -148,6 +151,9 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // settle is how long what happens once at a start gets to be over.
 func settle(b *measure.Bench) time.Duration {
+	if b.Smoke {
+		return 0
+	}
 	if b.Full {
 		return 30 * time.Second
 	}
@@ -244,6 +250,9 @@ func (t *staged) ready(ctx context.Context) error {
 // watch takes account of the vault for a while, in which nobody asks it for anything.
 func (t *staged) watch(ctx context.Context, b *measure.Bench) (cpu, beats, asked float64, err error) {
 	length := 10 * time.Second
+	if b.Smoke {
+		length = 2 * time.Second
+	}
 	if b.Full {
 		length = 30 * time.Second
 	}

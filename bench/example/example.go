@@ -53,6 +53,9 @@ disk speeds and disk sizes. Afterwards both sites' disks are compared by digest.
 func chapter(ctx context.Context, b *measure.Bench) (measure.Figure, error) {
 	f := measure.Figure{Title: "The field's own example of a reprotect", What: what}
 	size, rounds := int64(1<<30), 1
+	if b.Smoke {
+		size = 64 << 20
+	}
 	if b.Full {
 		size, rounds = 8<<30, 3
 	}

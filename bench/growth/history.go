@@ -26,6 +26,9 @@ import (
 // histories measures what a day of one-second points costs a master target.
 func histories(ctx context.Context, b *measure.Bench) (all []measure.Series, err error) {
 	lengths := []int{3_600}
+	if b.Smoke {
+		lengths = []int{120}
+	}
 	if b.Full {
 		lengths = []int{3_600, 21_600, 86_400}
 	}

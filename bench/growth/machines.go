@@ -22,6 +22,9 @@ import (
 // master target.
 func machines(ctx context.Context, b *measure.Bench) (all []measure.Series, err error) {
 	counts, length := []int{1, 8}, 5*time.Second
+	if b.Smoke {
+		counts, length = []int{2}, time.Second
+	}
 	if b.Full {
 		counts, length = []int{1, 4, 16, 64}, 20*time.Second
 	}

@@ -16,6 +16,9 @@ import (
 // sparse measures maps and digests of disks that are large and mostly empty.
 func sparse(ctx context.Context, b *measure.Bench) (all []measure.Series, err error) {
 	sizes, filled := []int64{256 << 30}, int64(128<<20)
+	if b.Smoke {
+		sizes, filled = []int64{8 << 30}, 16<<20
+	}
 	if b.Full {
 		sizes, filled = []int64{1 << 40, 4 << 40}, 1<<30
 	}

@@ -19,6 +19,9 @@ import (
 // ages measures the RPO in each setting of load and minimum interval.
 func ages(ctx context.Context, b *measure.Bench) (all []measure.Series, err error) {
 	loads, intervals, rounds := []int{10}, []time.Duration{100 * time.Millisecond, time.Second}, 1
+	if b.Smoke {
+		intervals = intervals[:1]
+	}
 	if b.Full {
 		loads, intervals, rounds = []int{1, 10, 50}, []time.Duration{100 * time.Millisecond, time.Second, 5 * time.Second}, 3
 	}
@@ -53,6 +56,9 @@ func age(ctx context.Context, b *measure.Bench, load int, interval time.Duration
 		return nil, err
 	}
 	length := max(6*time.Second, 6*interval)
+	if b.Smoke {
+		length = time.Second
+	}
 	if b.Full {
 		length = max(15*time.Second, 6*interval)
 	}

@@ -17,6 +17,9 @@ import (
 // reading a point.
 func recoveries(ctx context.Context, b *measure.Bench) (all []measure.Series, err error) {
 	rounds, histories := 3, []int{200}
+	if b.Smoke {
+		rounds, histories = 1, []int{20}
+	}
 	if b.Full {
 		rounds, histories = b.Rounds, []int{200, 3600}
 	}

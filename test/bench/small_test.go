@@ -42,14 +42,20 @@ func run(m *testing.M) (int, error) {
 // small is the least of everything.
 func small(t *testing.T) *measure.Bench {
 	t.Helper()
-	memory, err := os.MkdirTemp("/dev/shm", "homeward-bench-")
+	return &measure.Bench{Smoke: true, Rounds: 1, Seed: 1, Dir: short(t, ""), Memory: short(t, "/dev/shm"), Binary: binary, Say: t.Logf}
+}
+
+// short is a directory of a short name, for sockets are made below it.
+func short(t *testing.T, in string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(in, "hwb-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := os.RemoveAll(memory); err != nil {
+		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
 	})
-	return &measure.Bench{Smoke: true, Rounds: 1, Seed: 1, Dir: t.TempDir(), Memory: memory, Binary: binary, Say: t.Logf}
+	return dir
 }
