@@ -211,6 +211,8 @@ type CaptureReport struct {
 	Item       ItemID        `json:"item"`
 	Generation Generation    `json:"generation"`
 	State      CaptureState  `json:"state"`
+	Base       Position      `json:"base,omitzero"`  // where the leg began: its generation is the one captured under; zero: an agent that does not tell
+	Sink       string        `json:"sink,omitempty"` // where it ships to; empty: nowhere
 	Disks      []DiskReport  `json:"disks"`
 	Clients    int           `json:"clients"`  // connected guests
 	Complete   bool          `json:"complete"` // false while the set to ship is not whole

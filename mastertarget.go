@@ -107,6 +107,8 @@ type ReplicaReport struct {
 	Item           ItemID       `json:"item"`
 	Generation     Generation   `json:"generation"`
 	State          ReplicaState `json:"state"`
+	Base           Position     `json:"base,omitzero"`   // where the newest leg began; zero: a target that does not tell
+	Disks          []string     `json:"disks,omitempty"` // references of the replica's, in the machine's order
 	Applied        Position     `json:"applied"`
 	Points         int          `json:"points"`
 	NewestPoint    Point        `json:"newest_point,omitzero"`

@@ -13,7 +13,8 @@ import (
 func (it *item) report() homeward.CaptureReport {
 	it.mu.Lock()
 	r, l := it.rec, it.leg
-	rep := homeward.CaptureReport{Item: it.id, Generation: r.InForce, State: r.State, Complete: r.Complete}
+	rep := homeward.CaptureReport{Item: it.id, Generation: r.InForce, State: r.State, Complete: r.Complete,
+		Base: r.Request.Base, Sink: r.Request.Sink}
 	if r.State == homeward.CaptureRunning && !it.exported {
 		rep.State = homeward.CaptureHeld
 	}

@@ -19,7 +19,7 @@ func (it reporter) report() (homeward.ReplicaReport, error) {
 	}
 	r := homeward.ReplicaReport{
 		Item: it.id, Generation: it.fence.generation(), State: st.State, Retention: it.on,
-		Applied: st.tip.Position, AppliedBytes: st.tip.AppliedBytes,
+		Base: st.Leg.Base, Disks: st.Leg.Disks, Applied: st.tip.Position, AppliedBytes: st.tip.AppliedBytes,
 	}
 	r.Fault, r.Remedy = fault(st)
 	if it.isAway() {

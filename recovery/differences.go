@@ -67,6 +67,9 @@ func (it *Item) collect(ctx context.Context, now *Side, oldSide func() (homeward
 	if err := set.add(homeward.Changes{Disks: it.Interrupted.Uncompared()}, func(d *diskDifferences) *block.Map { return d.suspect }); err != nil {
 		return set, err
 	}
+	if it.Unseen {
+		set.suspectAll("it ran at " + now.Name + " where no agent saw what it wrote")
+	}
 	id := homeward.ItemRequest{Item: it.ID()}
 	for _, source := range []struct {
 		name string
@@ -105,10 +108,15 @@ func (it *Item) collect(ctx context.Context, now *Side, oldSide func() (homeward
 
 func (s *differences) distrust(source string, why error) {
 	s.oldSide, s.why = homeward.Unknown, why.Error()
+	s.suspectAll("the map of " + source + " is not known: " + why.Error())
+}
+
+// suspectAll has every block compared.
+func (s *differences) suspectAll(why string) {
 	for i := range s.disks {
 		d := &s.disks[i]
 		d.suspect.Set(0, d.suspect.Blocks())
-		d.reasons = append(d.reasons, "the map of "+source+" is not known: "+why.Error())
+		d.reasons = append(d.reasons, why)
 	}
 }
 

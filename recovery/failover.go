@@ -82,16 +82,16 @@ func (it *Item) FailOverPlanned(ctx context.Context, point homeward.Position) er
 	if _, err = it.lookAtStandby(ctx); err != nil {
 		return err
 	}
-	err = it.once(ctx, "shut down running side", func(func(homeward.Progress)) error { return it.shutdown(ctx, it.Running) })
+	err = it.once(ctx, shutDownStep, func(func(homeward.Progress)) error { return it.shutdown(ctx, it.Running) })
 	if err == nil {
-		err = it.once(ctx, "ship last writes", func(tell func(homeward.Progress)) error {
+		err = it.once(ctx, shipLastStep, func(tell func(homeward.Progress)) error {
 			last, err := it.drain(ctx, tell)
 			it.List.Drained = last.Position
 			return err
 		})
 	}
 	if err == nil {
-		err = it.once(ctx, "hand over", func(func(homeward.Progress)) error {
+		err = it.once(ctx, handOverStep, func(func(homeward.Progress)) error {
 			_, err := it.Running.Agent.Handover(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: next})
 			return err
 		})
@@ -105,6 +105,13 @@ func (it *Item) FailOverPlanned(ctx context.Context, point homeward.Position) er
 	it.Planned = true
 	return it.raiseStandby(ctx, next, point)
 }
+
+// The steps of a planned move before its point is served.
+const (
+	shutDownStep = "shut down running side"
+	shipLastStep = "ship last writes"
+	handOverStep = "hand over"
+)
 
 // hangUp is how long a machine that is off may still look connected to its disks.
 const hangUp = 5 * time.Second
@@ -195,6 +202,9 @@ func (it *Item) raiseStandby(ctx context.Context, next homeward.Generation, poin
 	}
 	var report homeward.CaptureReport
 	err = it.step(ctx, "start capture", func(func(homeward.Progress)) (err error) {
+		if err := it.noteUnseen(ctx, next); err != nil {
+			return err
+		}
 		// No sink yet: what is written goes into the map until Reprotect gives it one.
 		report, err = it.Standby.Agent.Prepare(ctx, homeward.CaptureRequest{Machine: it.Machine, Disks: viewRefs(it.View),
 			Generation: next, Base: it.Base, Incomplete: true, Policy: it.Policy})
@@ -208,6 +218,24 @@ func (it *Item) raiseStandby(ctx context.Context, next homeward.Generation, poin
 		return err
 	}
 	return it.end(FailedOver)
+}
+
+// noteUnseen writes down that the view was written to before any agent captured: by a
+// machine that somebody ran on it by hand.
+func (it *Item) noteUnseen(ctx context.Context, g homeward.Generation) error {
+	unseen := it.View.OverlayBytes > 0
+	if unseen {
+		report, err := it.Standby.Agent.Report(ctx, homeward.ItemRequest{Item: it.ID()})
+		if err != nil && homeward.KindOf(err) != homeward.NotFound {
+			return err
+		}
+		unseen = it.Unseen || err != nil || report.Base.Generation != g
+	}
+	if unseen == it.Unseen {
+		return nil
+	}
+	it.Unseen = unseen
+	return it.save()
 }
 
 // viewRefs are references to the disks of a view.

@@ -103,7 +103,7 @@ func (it *Item) part(ctx context.Context, req FailOverRequest) error {
 	case it.Strayed:
 		p.Why = append(p.Why, "its replica was on its way to another master target: what has been shipped since is not here")
 	case it.State != Synchronizing: // else it goes to an older point, and nothing newer could boot
-		try("ship last writes", ship)
+		try(shipLastStep, ship)
 	}
 	if err := ctx.Err(); err != nil {
 		return err

@@ -48,6 +48,9 @@ type Record struct {
 	// Attached says that an item that is not protected any more still runs on its
 	// agent's disks: Disable lets go of them when it is off.
 	Attached bool `json:"attached,omitempty"`
+	// Unseen says that the failed-over machine wrote where no agent saw it, as after an
+	// offline recovery: the next reprotect compares everything.
+	Unseen bool `json:"unseen,omitempty"`
 }
 
 // Snapshot is the record as it is now. It shares memory with the item: encode it

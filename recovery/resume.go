@@ -77,6 +77,7 @@ func (it *Item) end(s State) error {
 	it.State, it.List = s, Unfinished{}
 	if s == Protected {
 		it.Strayed = false // the map is of the leg that is in force
+		it.Unseen = false
 	}
 	return it.save()
 }

@@ -355,6 +355,27 @@ func (s *Site) Await(ctx context.Context) error {
 	return errors.Join(a, b, c)
 }
 
+// Newest is the newest generation of an item that a role here has heard of, as its
+// heartbeat tells it: also of one that it has released.
+func (s *Site) Newest(item homeward.ItemID) (newest homeward.Generation) {
+	hear := func(role any, err error) {
+		if teller, tells := role.(interface {
+			Generations() map[homeward.ItemID]homeward.Generation
+		}); err == nil && tells {
+			if g := teller.Generations()[item]; g.Number > newest.Number {
+				newest = g
+			}
+		}
+	}
+	a, err := s.Agent.current()
+	hear(a.role, err)
+	p, err := s.Process.current()
+	hear(p.role, err)
+	t, err := s.Target.current()
+	hear(t.role, err)
+	return newest
+}
+
 func (s *Site) stop() {
 	s.Hyper.stop()
 	s.Agent.stop()
