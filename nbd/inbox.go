@@ -70,7 +70,7 @@ func (b *inbox) fill(n int) error {
 		if len(into) < n-b.hi {
 			into = b.buf[b.hi:n]
 		}
-		got, err := b.sock.read(into, nil)
+		got, err := b.sock.read(into, nil, b.hi > 0)
 		b.hi += got
 		if err != nil && b.hi < n {
 			if errors.Is(err, io.EOF) && b.hi > 0 {
@@ -100,7 +100,7 @@ func (b *inbox) payload(p []byte) error {
 		if len(step) == len(p) {
 			ahead = b.ahead()
 		}
-		got, err := b.sock.read(step, ahead)
+		got, err := b.sock.read(step, ahead, true)
 		if over := got - len(step); over > 0 {
 			b.hi, got = over, len(step)
 		}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,12 +18,24 @@ type socket struct {
 	idle func()          // called before waiting; may be nil
 
 	// Of a read in progress.
-	vec  [2][]byte
-	n    int
-	err  error
-	late bool // it has yielded once
-	step func(fd uintptr) bool
+	vec    [2][]byte
+	n      int
+	err    error
+	within bool // what is read is the rest of a message
+	late   bool // it has yielded once
+	step   func(fd uintptr) bool
+
+	tired int // waits in which is not spun
 }
+
+// Who waits for the rest of a message attempts again and again for so long: its
+// sender has filled the socket's buffer, is at work on another processor and goes on
+// sooner than we could be put to sleep and woken. Where that was in vain (that
+// processor has other work to do), the next few waits do without.
+const (
+	spinFor  = 40 * time.Microsecond
+	spinRest = 8
+)
 
 func newSocket(conn net.Conn) *socket {
 	s := &socket{conn: conn}
@@ -37,15 +50,16 @@ func newSocket(conn net.Conn) *socket {
 }
 
 // read reads at least one byte into p, and then into over, as much as is there.
-// p is not empty. At the end of the stream the error is io.EOF.
-func (s *socket) read(p, over []byte) (int, error) {
+// p is not empty. At the end of the stream the error is io.EOF. With within set the
+// peer is amid sending what fills p.
+func (s *socket) read(p, over []byte, within bool) (int, error) {
 	if s.raw == nil {
 		if s.idle != nil {
 			s.idle()
 		}
 		return s.conn.Read(p)
 	}
-	s.vec, s.late = [2][]byte{p, over}, false
+	s.vec, s.within, s.late = [2][]byte{p, over}, within, false
 	err := s.raw.Read(s.step)
 	s.vec = [2][]byte{}
 	switch {
@@ -61,12 +75,11 @@ func (s *socket) read(p, over []byte) (int, error) {
 
 // try is one attempt; false: wait until there is something.
 func (s *socket) try(fd uintptr) bool {
-	for {
-		if len(s.vec[1]) == 0 {
-			s.n, s.err = unix.Read(int(fd), s.vec[0])
-		} else {
-			s.n, s.err = unix.Readv(int(fd), s.vec[:])
-		}
+	s.attempt(fd)
+	if s.err == unix.EAGAIN && s.within && !s.late {
+		s.spin(fd)
+	}
+	for ; ; s.attempt(fd) {
 		switch s.err {
 		case unix.EINTR:
 			continue
@@ -84,5 +97,27 @@ func (s *socket) try(fd uintptr) bool {
 			continue
 		}
 		return true
+	}
+}
+
+func (s *socket) attempt(fd uintptr) {
+	if len(s.vec[1]) == 0 {
+		s.n, s.err = unix.Read(int(fd), s.vec[0])
+	} else {
+		s.n, s.err = unix.Readv(int(fd), s.vec[:])
+	}
+}
+
+// spin attempts again and again for a while.
+func (s *socket) spin(fd uintptr) {
+	if s.tired > 0 {
+		s.tired--
+		return
+	}
+	for begun := time.Now(); s.err == unix.EAGAIN; s.attempt(fd) {
+		if time.Since(begun) > spinFor {
+			s.tired = spinRest
+			return
+		}
 	}
 }

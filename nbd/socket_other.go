@@ -12,8 +12,8 @@ type socket struct {
 
 func newSocket(conn net.Conn) *socket { return &socket{conn: conn} }
 
-// read reads at least one byte into p; over is for systems that can read more at once.
-func (s *socket) read(p, over []byte) (int, error) {
+// read reads at least one byte into p; over and within are for systems that can do better.
+func (s *socket) read(p, over []byte, within bool) (int, error) {
 	if s.idle != nil {
 		s.idle()
 	}
