@@ -20,6 +20,10 @@ const (
 	// keeps the turn: to a quick disk (a page cache) a switch of goroutines costs
 	// more than the parallelism brings.
 	inlineMax = 2 << 20
+	// overlapFrom is the size of a request from which it is handed over all the same
+	// when the next one is there already: then copying one's bytes beside the other's is
+	// worth a switch.
+	overlapFrom = 256 << 10
 	// A disk is quick when such a request takes less than quickBase and a nanosecond
 	// for each byte. If two in a row take longer (one may have met a busy processor),
 	// the next requests are handed over, to be carried out side by side: four times as
@@ -179,6 +183,9 @@ func (s *session) work() {
 func (s *session) quick(t *task) bool {
 	if s.handed > 0 {
 		s.handed--
+		return false
+	}
+	if t.n >= overlapFrom && s.in.buffered() > 0 {
 		return false
 	}
 	return (t.cmd == cmdRead || t.cmd == cmdWrite) && t.n <= inlineMax && t.flags&reqFUA == 0
