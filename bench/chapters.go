@@ -7,9 +7,10 @@ import (
 	"github.com/homeward-dr/homeward/bench/growth"
 	"github.com/homeward-dr/homeward/bench/measure"
 	"github.com/homeward-dr/homeward/bench/recovery"
+	"github.com/homeward-dr/homeward/bench/reprotect"
 )
 
 // chapters are what is measured, in the order of the document.
 func chapters() []measure.Chapter {
-	return []measure.Chapter{capture.Chapter(), recovery.Chapter(), example.Chapter(), growth.Chapter(), crowd.Chapter()}
+	return []measure.Chapter{capture.Chapter(), reprotect.Chapter(), recovery.Chapter(), example.Chapter(), growth.Chapter(), crowd.Chapter()}
 }

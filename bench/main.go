@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/homeward-dr/homeward/bench/measure"
+	"github.com/homeward-dr/homeward/bench/mover"
 	"github.com/homeward-dr/homeward/bench/peer"
 	"github.com/homeward-dr/homeward/bench/report"
 )
@@ -55,6 +56,7 @@ func (o *options) flags(fs *flag.FlagSet) {
 }
 
 func main() {
+	mover.Main() // this program is also the two processes that only move bytes
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {

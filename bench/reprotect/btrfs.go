@@ -100,7 +100,7 @@ func (s *snapshots) attempt(ctx context.Context, c change) (measure.Values, erro
 	if err := same(ctx, s.at(s.source, "live", "disk.raw"), s.at(s.target, name(s.newest), "disk.raw")); err != nil {
 		return nil, err
 	}
-	v["dirty_bytes"] = float64(c.dirty())
+	c.tell(v)
 	return v, nil
 }
 

@@ -83,10 +83,15 @@ func (c change) apply(ctx context.Context, disk io.WriterAt) error {
 	return g.Wait()
 }
 
-// dirty is how many bytes differ afterwards.
-func (c change) dirty() int64 {
+// tell adds to an attempt's values how much had to travel.
+func (c change) tell(v measure.Values) {
 	at, length := c.pieces()
-	return int64(len(at)) * length
+	changed(v, int64(len(at))*length)
+}
+
+func changed(v measure.Values, bytes int64) {
+	v["dirty_bytes"] = float64(bytes)
+	v["wire_over_dirty"] = v["wire_bytes"] / float64(bytes)
 }
 
 func key(seed, of uint64) (k [32]byte) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/homeward-dr/homeward/bench/measure"
 )
@@ -35,7 +34,7 @@ func chapter(ctx context.Context, b *measure.Bench) (f measure.Figure, err error
 	if err == nil {
 		err = r.bulk(ctx, &f)
 	}
-	present(&f, b)
+	present(&f)
 	return f, err
 }
 
@@ -43,6 +42,15 @@ func chapter(ctx context.Context, b *measure.Bench) (f measure.Figure, err error
 func (r *rig) group(ctx context.Context, group []setting, f *measure.Figure) (err error) {
 	t := &stock{r: r, disk: group[0].disk}
 	defer func() { err = errors.Join(err, t.close(ctx)) }()
+	digests := !r.b.Full || t.disk == 2*gib // of the disks that fit into memory
+	if digests {
+		if err := t.protect(ctx); err != nil {
+			return err
+		}
+		if err := r.digests(ctx, t.ours, itsOwn, f); err != nil {
+			return err
+		}
+	}
 	for _, s := range group {
 		if err := r.net.Join(ctx, s.link); err != nil {
 			return err
@@ -62,19 +70,21 @@ func (r *rig) group(ctx context.Context, group []setting, f *measure.Figure) (er
 			return err
 		}
 	}
-	if slices.Contains(group[0].who, byDigest) {
-		return r.digests(ctx, t.ours, f)
+	if digests && !r.quick() {
+		return r.digests(ctx, t.ours, served, f)
 	}
 	return nil
 }
 
 // rounds: the quick mode has time for three.
 func (r *rig) rounds() int {
-	if r.b.Full {
-		return r.b.Rounds
+	if r.quick() {
+		return min(r.b.Rounds, 3)
 	}
-	return min(r.b.Rounds, 3)
+	return r.b.Rounds
 }
+
+func (r *rig) quick() bool { return !r.b.Full && !r.b.Smoke }
 
 // stock is what contenders of one disk size work on, made when it is first asked
 // for.
@@ -99,6 +109,14 @@ func (t *stock) close(ctx context.Context) (err error) {
 	return err
 }
 
+func (t *stock) protect(ctx context.Context) (err error) {
+	if t.ours == nil {
+		t.r.b.Say("  protecting a disk of %s", size(t.disk))
+		t.ours, err = t.r.protect(ctx, t.disk)
+	}
+	return err
+}
+
 // contender is one by name, with what it works on made.
 func (t *stock) contender(ctx context.Context, name string, s setting) (c measure.Contender, err error) {
 	c = measure.Contender{Name: name, Missing: need(programs(name)...)}
@@ -110,10 +128,7 @@ func (t *stock) contender(ctx context.Context, name string, s setting) (c measur
 	}
 	switch name {
 	case byMap, byDigest, inFull:
-		if t.ours == nil {
-			t.r.b.Say("  protecting a disk of %s", size(t.disk))
-			t.ours, err = t.r.protect(ctx, t.disk)
-		}
+		err = t.protect(ctx)
 		switch name {
 		case inFull:
 			c.Measure = func(ctx context.Context) (measure.Values, error) { return t.ours.copy(ctx) }

@@ -56,7 +56,7 @@ func (p *pair) finish(ctx context.Context, v measure.Values, err error, c change
 	if err != nil {
 		return nil, err
 	}
-	v["dirty_bytes"] = float64(c.dirty())
+	c.tell(v)
 	return v, nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -132,14 +131,16 @@ func settle(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// forgetCached has the kernel read files from storage next time.
-func forgetCached() error {
-	unix.Sync()
-	f, err := os.OpenFile("/proc/sys/vm/drop_caches", os.O_WRONLY, 0)
+// forgetCached has a file be read from storage next time.
+func forgetCached(path string) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(f, "3")
+	err = f.Sync() // what is not written yet would stay
+	if err == nil {
+		err = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+	}
 	return errors.Join(err, f.Close())
 }
 

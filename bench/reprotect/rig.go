@@ -129,7 +129,7 @@ func (r *rig) take(ctx context.Context, p pids, from, to string, ready, do func(
 		"seconds": took.Seconds(), "wire_bytes": float64(wire.All()), "control_bytes": float64(wire.Control),
 		"cpu_seconds.source": source.CPU, "cpu_seconds.target": target.CPU, "cpu_seconds": source.CPU + target.CPU,
 		"peak_bytes.source": float64(source.Peak), "peak_bytes.target": float64(target.Peak),
-		"read_bytes.source": float64(source.Read), "read_bytes.target": float64(target.Read),
+		"read_bytes.source": float64(source.Read), "read_bytes.target": float64(target.Read), "read_bytes": float64(source.Read + target.Read),
 	}, nil
 }
 
@@ -144,7 +144,10 @@ func (s side) begin(cmd *exec.Cmd) error {
 
 // run runs a program at a side to its end.
 func (s side) run(ctx context.Context, program string, args ...string) error {
-	cmd := exec.CommandContext(ctx, program, args...)
+	return s.runProgram(exec.CommandContext(ctx, program, args...))
+}
+
+func (s side) runProgram(cmd *exec.Cmd) error {
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := s.begin(cmd); err != nil {
@@ -164,7 +167,10 @@ func told(cmd *exec.Cmd, err error, said *bytes.Buffer) error {
 // serve starts a program at a side that goes on until the attempt ends, and returns
 // when it takes connections: at an address of its site, or at a unix socket.
 func (x *attempt) serve(ctx context.Context, s side, address, program string, args ...string) error {
-	cmd := exec.Command(program, args...)
+	return x.serveProgram(ctx, s, address, exec.CommandContext(ctx, program, args...))
+}
+
+func (x *attempt) serveProgram(ctx context.Context, s side, address string, cmd *exec.Cmd) error {
 	var said bytes.Buffer // read when it ended
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := s.begin(cmd); err != nil {
@@ -182,7 +188,7 @@ func (x *attempt) serve(ctx context.Context, s side, address, program string, ar
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s takes no connection: %w", program, err)
+			return fmt.Errorf("%s takes no connection: %w", filepath.Base(cmd.Path), err)
 		case <-tick.C:
 		}
 	}

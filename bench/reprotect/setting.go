@@ -35,8 +35,11 @@ type setting struct {
 
 func (s setting) labels() []measure.Label {
 	return []measure.Label{{Name: "part", Value: "reprotect"}, {Name: "disk", Value: size(s.disk)}, {Name: "changed", Value: s.share},
-		{Name: "pattern", Value: string(s.pattern)}, {Name: "link", Value: s.link.Name}}
+		{Name: "bytes", Value: s.amount()}, {Name: "pattern", Value: string(s.pattern)}, {Name: "link", Value: s.link.Name}}
 }
+
+// amount is the change in bytes, as it is told.
+func (s setting) amount() string { return fmt.Sprintf("%.1f MiB", float64(s.bytes)/float64(mib)) }
 
 func size(n int64) string {
 	if n%gib == 0 {

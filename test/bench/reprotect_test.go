@@ -36,11 +36,16 @@ func TestReprotect(t *testing.T) {
 	}
 	for part, want := range map[string][]string{
 		"reprotect": {"Homeward, by map", "Homeward, by digest", "Homeward, full copy", "rsync", "QEMU bitmap", "btrfs send", "nbdcopy", "restic"},
+		"digest":    {"source (agent)", "target (master target)", "bare reading"},
+		"bulk":      {"Homeward's transport", "HTTP/1.1, bare"},
 	} {
 		for _, name := range want {
 			if !slices.Contains(named[part], name) {
 				t.Errorf("%s says nothing of %s, but of %q", part, name, named[part])
 			}
 		}
+	}
+	if len(f.Goals) != 11 || len(f.Tables) == 0 || len(f.Plots) == 0 {
+		t.Errorf("%d goals, %d tables, %d plots", len(f.Goals), len(f.Tables), len(f.Plots))
 	}
 }

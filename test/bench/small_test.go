@@ -11,12 +11,14 @@ import (
 	"testing"
 
 	"github.com/homeward-dr/homeward/bench/measure"
+	"github.com/homeward-dr/homeward/bench/mover"
 )
 
 // binary is the homeward program that is measured.
 var binary string
 
 func TestMain(m *testing.M) {
+	mover.Main() // this program is also the two processes that only move bytes
 	code, err := run(m)
 	if err != nil {
 		log.Fatal(err)

@@ -31,7 +31,6 @@ func figures() []figure {
 		{"rpo", "age of the newest point while the guest writes", rpo},
 		{"memory", "memory of the roles during the initial sync of 2 GiB", memory},
 		{"points", "memory of the roles with 1,000 points", points},
-		{"reprotect", "reprotect of 1 % of 2 GiB, and of the same bytes of 8 GiB", reprotect},
 	}
 }
 
