@@ -10,11 +10,10 @@ import (
 
 // hasher lets package block compare the digest tree of a disk behind a role.
 type hasher struct {
-	role   homeward.Prover
-	req    homeward.DigestRequest
-	size   int64
-	read   atomic.Int64 // bytes of disk the role read so far; block.Compare asks concurrently
-	within []byte
+	role homeward.Prover
+	req  homeward.DigestRequest
+	size int64
+	read atomic.Int64 // bytes of disk the role read so far; block.Compare asks concurrently
 }
 
 // maxHashes is DigestRequest.Count's bound.
@@ -26,7 +25,7 @@ func (h *hasher) Hashes(ctx context.Context, level int, index, count int64) ([]b
 	out := make([]block.Hash, 0, count)
 	for count > 0 {
 		req := h.req
-		req.Level, req.Index, req.Count, req.Within = level, index, min(count, maxHashes), h.within
+		req.Level, req.Index, req.Count = level, index, min(count, maxHashes)
 		rep, err := h.role.Digest(ctx, req)
 		if err != nil {
 			return nil, err
@@ -73,15 +72,13 @@ func (it *Item) compareSuspects(ctx context.Context, set *differences, tell func
 }
 
 // compareWithin compares some blocks of a disk and tells how many bytes were
-// read for it on both sides together.
+// read for it on both sides together. The roles are not told the blocks: block.Compare
+// asks for nodes that hold nothing else, and a map with each of thousands of requests
+// would be most of what travels.
 func (it *Item) compareWithin(ctx context.Context, d homeward.Disk, blocks *block.Map) (differ *block.Map, read int64, err error) {
-	within, err := blocks.MarshalBinary()
-	if err != nil {
-		return nil, 0, err
-	}
 	req := homeward.DigestRequest{Item: it.ID(), Disk: d.ID}
-	a := &hasher{role: it.Running.Agent, req: req, size: d.Size, within: within}
-	b := &hasher{role: it.taker().Target, req: req, size: d.Size, within: within}
+	a := &hasher{role: it.Running.Agent, req: req, size: d.Size}
+	b := &hasher{role: it.taker().Target, req: req, size: d.Size}
 	differ, _, err = block.Compare(ctx, a, b, blocks)
 	return differ, a.read.Load() + b.read.Load(), err
 }
