@@ -158,10 +158,10 @@ func runHook(ctx context.Context, op string, command []string) error {
 	err := cmd.Run()
 	switch {
 	case ctx.Err() != nil:
-		return homeward.Errorf(op, homeward.Timeout, strings.Join(command, " "),
+		return homeward.Errorf(op, homeward.Timeout, command[0], // its arguments may be secret, and many read this
 			"make the command faster, or raise the hook's timeout", "%w", ctx.Err())
 	case err != nil:
-		return homeward.Errorf(op, homeward.Unavailable, strings.Join(command, " "),
+		return homeward.Errorf(op, homeward.Unavailable, command[0], // its arguments may be secret, and many read this
 			"run the command by hand and see why it fails", "%w: %s", err, out.String())
 	}
 	return nil

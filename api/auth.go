@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/pki"
 	"github.com/homeward-dr/homeward/vault"
 )
 
@@ -25,6 +26,9 @@ const LocalCaller = "local"
 const maxSecret = 1024 // bytes
 
 type peerKey struct{}
+
+// connKey is of the connection that a request came over, from afar.
+type connKey struct{}
 
 // withPeer keeps whether the other end of a unix socket is the local administrator.
 func withPeer(ctx context.Context, conn net.Conn) context.Context {
@@ -55,6 +59,9 @@ func (s *Server) caller(r *http.Request) (vault.Caller, error) {
 		return vault.Caller{}, homeward.Errorf(op, homeward.Unauthentic, "Authorization", "send 'Authorization: Bearer <secret>'", "it is no bearer token")
 	}
 	caller, err := s.auth.Authenticate(r.Context(), secret)
+	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok && err == nil {
+		pki.Seat(conn)
+	}
 	caller.From = from
 	return caller, err
 }

@@ -16,7 +16,7 @@ const (
 
 // Limits bound what clients can take of the server. Zero fields have the defaults.
 type Limits struct {
-	Connections int           // at once; 512: more wait to be accepted
+	Connections int           // of callers at once; 512: more wait to be accepted; strangers are bounded by a pki.Lobby
 	Requests    int           // at once; 128: more are answered Busy
 	Streams     int           // of events at once; 64: more are answered Busy
 	Header      time.Duration // for a request's header to arrive; 10 s

@@ -15,6 +15,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/pki"
 	"github.com/homeward-dr/homeward/vault"
 	"github.com/homeward-dr/homeward/wire"
 )
@@ -118,7 +119,7 @@ func (s *Server) Serve(ctx context.Context, remote, local net.Listener) error {
 	group.Go(func() error { s.metrics.follow(ctx); return nil })
 	serve := func(l net.Listener, server *http.Server, run func(net.Listener) error) {
 		group.Go(func() error {
-			if err := run(bounded(l, s.limits.Connections)); !errors.Is(err, http.ErrServerClosed) {
+			if err := run(l); !errors.Is(err, http.ErrServerClosed) {
 				return homeward.Errorf("serve", homeward.IO, l.Addr().String(), "look at the log of the system", "%w", err)
 			}
 			return nil
@@ -137,7 +138,11 @@ func (s *Server) Serve(ctx context.Context, remote, local net.Listener) error {
 	if remote != nil {
 		server := s.server()
 		server.TLSConfig = s.tls.Clone()
-		serve(remote, server, func(l net.Listener) error { return server.ServeTLS(l, "", "") })
+		server.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, conn)
+		}
+		// Places are for callers: strangers have the lobby, which makes room by itself.
+		serve(pki.NewLobby(bounded(remote, s.limits.Connections+pki.MaxLobby)), server, func(l net.Listener) error { return server.ServeTLS(l, "", "") })
 	}
 	if local != nil {
 		server := s.server()
@@ -147,7 +152,7 @@ func (s *Server) Serve(ctx context.Context, remote, local net.Listener) error {
 			}
 			return withPeer(ctx, conn)
 		}
-		serve(local, server, server.Serve)
+		serve(bounded(local, s.limits.Connections), server, server.Serve)
 	}
 	return group.Wait()
 }

@@ -174,11 +174,24 @@ func (m *Memory) Limit(ctx context.Context, name string, req homeward.LimitReque
 }
 
 func (m *Memory) Policies(ctx context.Context, q vault.Query) (vault.Page[vault.Policy], error) {
-	return listOf(ctx, m, vault.Reader, &m.policies, q)
+	page, err := listOf(ctx, m, vault.Reader, &m.policies, q)
+	for i := range page.Entries {
+		page.Entries[i] = seen(ctx, page.Entries[i])
+	}
+	return page, err
 }
 
 func (m *Memory) Policy(ctx context.Context, name string) (vault.Policy, error) {
-	return oneOf(ctx, m, &m.policies, name)
+	p, err := oneOf(ctx, m, &m.policies, name)
+	return seen(ctx, p), err
+}
+
+// seen hides what a caller who may not change policies must not see.
+func seen(ctx context.Context, p vault.Policy) vault.Policy {
+	if caller, err := vault.CallerOf(ctx); err == nil && caller.Access.Includes(vault.Contributor) {
+		return p
+	}
+	return p.WithoutSecrets()
 }
 
 func (m *Memory) PutPolicy(ctx context.Context, req vault.PolicyRequest) (policy vault.Policy, err error) {

@@ -170,6 +170,28 @@ func testPolicies(s *suite) {
 	s.refused(homeward.Invalid, err, "min_interval")
 	_, err = v.Policy(ctx, "bronze")
 	s.refused(homeward.NotFound, err)
+	secret := homeward.Hook{FreezeCommand: []string{"/bin/freeze", "hunter2"}, ThawCommand: []string{"/bin/thaw", "hunter2"}}
+	_, err = v.PutPolicy(ctx, vault.PolicyRequest{Name: "silver", Settings: homeward.Policy{Freeze: secret}})
+	s.must(err)
+	for access, want := range map[vault.Access]string{vault.Contributor: "hunter2", vault.Operator: vault.Hidden, vault.Reader: vault.Hidden} {
+		ctx, v := s.As(access)
+		one, err := v.Policy(ctx, "silver")
+		s.must(err)
+		page, err := v.Policies(ctx, vault.Query{})
+		s.must(err)
+		for _, p := range append(page.Entries, one) {
+			if p.Name == "silver" && (!slices.Equal(p.Settings.Freeze.FreezeCommand, []string{"/bin/freeze", want}) || !slices.Equal(p.Settings.Freeze.ThawCommand, []string{"/bin/thaw", want})) {
+				s.Errorf("%s sees %+v", access, p.Settings.Freeze)
+			}
+		}
+	}
+	entries, err := v.Audit(ctx, vault.Query{})
+	s.must(err)
+	for _, e := range entries.Entries {
+		if strings.Contains(e.Detail, "hunter2") {
+			s.Errorf("the audit log tells a secret: %+v", e)
+		}
+	}
 	s.must(v.DeletePolicy(ctx, "silver"))
 	for _, gone := range []string{"silver", vault.FailbackName("silver")} {
 		_, err := v.Policy(ctx, gone)

@@ -111,7 +111,7 @@ func (c *core) audit(ctx context.Context, caller vault.Caller, a asked, refusal 
 		if err != nil {
 			return homeward.Errorf("audit", homeward.Internal, a.action, "", "%w", err)
 		}
-		e.Detail = clip(string(detail), maxDetail)
+		e.Detail = clip(string(vault.WithoutSecrets(detail)), maxDetail) // whoever may read reads the log, for ever
 	}
 	if refusal != nil {
 		e.Outcome = string(homeward.KindOf(refusal))

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"slices"
@@ -61,15 +62,15 @@ func (s *jobs) live(stored vault.Job) vault.Job {
 	return now
 }
 
-// shown is a job as people see it: its input is what was asked for.
+// shown is a job as people see it: its input is what was asked for, without secrets.
 func shown(j vault.Job) vault.Job {
 	asked, err := assignmentOf(j)
-	if err != nil || len(j.Input) == 0 {
-		return j
+	if err == nil && len(j.Input) > 0 {
+		if data, err := json.Marshal(asked.Input); err == nil {
+			j.Input = data
+		}
 	}
-	if data, err := json.Marshal(asked.Input); err == nil {
-		j.Input = data
-	}
+	j.Input = vault.WithoutSecrets(j.Input)
 	return j
 }
 
@@ -85,6 +86,9 @@ func (s *jobs) TellJob(ctx context.Context, req vault.JobRequest) (vault.Job, er
 		stored, err := s.store.Jobs.Get(ctx, req.ID)
 		if err != nil {
 			return err
+		}
+		if bytes.Contains(req.Input, []byte(vault.Hidden)) {
+			return homeward.Errorf("tell job", homeward.Invalid, "input", "give in full what was hidden, or leave it out: then it stays", "it says %s", vault.Hidden)
 		}
 		if len(req.Input) > 0 {
 			// With other inputs it is another request, which takes what the action takes.

@@ -14,17 +14,32 @@ type policies struct {
 }
 
 func (p *policies) Policies(ctx context.Context, q vault.Query) (vault.Page[vault.Policy], error) {
-	if err := p.see(ctx); err != nil {
+	caller, err := permit(ctx, "read", vault.Reader)
+	if err != nil {
 		return vault.Page[vault.Policy]{}, err
 	}
-	return p.store.Policies.List(ctx, q)
+	page, err := p.store.Policies.List(ctx, q)
+	for i := range page.Entries {
+		page.Entries[i] = seenBy(caller, page.Entries[i])
+	}
+	return page, err
 }
 
 func (p *policies) Policy(ctx context.Context, name string) (vault.Policy, error) {
-	if err := p.see(ctx); err != nil {
+	caller, err := permit(ctx, "read", vault.Reader)
+	if err != nil {
 		return vault.Policy{}, err
 	}
-	return p.store.Policies.Get(ctx, name)
+	stored, err := p.store.Policies.Get(ctx, name)
+	return seenBy(caller, stored), err
+}
+
+// seenBy hides the arguments of commands from whoever may not change them.
+func seenBy(caller vault.Caller, p vault.Policy) vault.Policy {
+	if caller.Access.Includes(vault.Contributor) {
+		return p
+	}
+	return p.WithoutSecrets()
 }
 
 // PutPolicy makes a forward policy together with its failback policy (R130), or
