@@ -7,7 +7,7 @@
 //	fio.go          one run of fio
 //	server.go       who serves an image
 //	request.go      part one: requests without replication
-//	replication.go  part two: ours and QEMU's mirror (mirror.go, monitor.go), compared byte by byte
+//	replication.go  part two: ours and QEMU's mirror (mirror.go), compared byte by byte
 //	hold.go         part three: what cuts hold
 //	show.go         tables, plots and goals
 package capture

@@ -10,7 +10,10 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/homeward-dr/homeward/bench/measure"
+	"github.com/homeward-dr/homeward/bench/meter"
 )
 
 // workload is what is asked of a disk.
@@ -35,6 +38,7 @@ type target struct {
 	uri  string // of NBD; or
 	file string // a file
 	pids []int  // whose processor time the requests cost, besides fio's
+	here bool   // this process is whose
 }
 
 // args name the target, and the engine for it.
@@ -73,7 +77,7 @@ func fio(ctx context.Context, t target, w workload, size int64, length time.Dura
 	args := append(t.args(), "--name=bench", "--rw="+w.rw, "--bs="+w.size, fmt.Sprintf("--iodepth=%d", w.depth),
 		fmt.Sprintf("--size=%d", size), "--time_based", fmt.Sprintf("--runtime=%dms", length.Milliseconds()),
 		fmt.Sprintf("--randseed=%d", seed), "--norandommap", "--output-format=json", "--percentile_list=50:99:99.9")
-	before, err := processorTime(t.pids)
+	used, err := t.meter()
 	if err != nil {
 		return nil, err
 	}
@@ -81,11 +85,8 @@ func fio(ctx context.Context, t target, w workload, size int64, length time.Dura
 	if err == nil && settle != nil {
 		err = settle()
 	}
-	if err != nil {
-		return nil, err
-	}
-	after, err := processorTime(t.pids)
-	if err != nil {
+	server, e := used()
+	if err = errors.Join(err, e); err != nil {
 		return nil, err
 	}
 	v := measure.Values{}
@@ -101,14 +102,40 @@ func fio(ctx context.Context, t target, w workload, size int64, length time.Dura
 			}
 		}
 		v["client_cpu"] = (j.User + j.System) / 100 * j.Runtime / 1e3 / d.N
-		if len(t.pids) > 0 {
-			v["server_cpu"] = (after - before).Seconds() / d.N
+		if len(t.pids) > 0 || t.here {
+			v["server_cpu"] = server / d.N
 		}
 	}
 	if v["iops"] == 0 {
 		return nil, errors.New("fio completed no request")
 	}
 	return v, nil
+}
+
+// meter begins to count the servers' processor time, in seconds; what it returns ends that.
+func (t target) meter() (func() (float64, error), error) {
+	m, err := meter.New(t.pids...)
+	if err != nil {
+		return nil, err
+	}
+	before, err := ownTime()
+	return func() (float64, error) {
+		used, err := m.End()
+		if !t.here || err != nil {
+			return used.CPU, err
+		}
+		after, err := ownTime()
+		return used.CPU + after - before, err
+	}, err
+}
+
+// ownTime is what this process has used, without its children: fio is one.
+func ownTime() (float64, error) {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return 0, fmt.Errorf("own processor time: %w", err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds(), nil
 }
 
 // run runs fio and reads what it found.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/homeward-dr/homeward/bench/measure"
+	"github.com/homeward-dr/homeward/bench/qmp"
 	"github.com/homeward-dr/homeward/nbd"
 )
 
@@ -17,7 +18,7 @@ import (
 type mirror struct {
 	place           *place
 	source, replica string
-	monitor         *monitor
+	monitor         *qmp.Monitor
 	host, port      string // of the replica's server
 	target          target
 }
@@ -56,35 +57,35 @@ func (p *place) openMirror(ctx context.Context) (*mirror, error) {
 		return nil, err
 	}
 	m.target = target{uri: nbd.UnixURI(export, "disk").String(), pids: []int{daemon, server}}
-	if m.monitor, err = openMonitor(ctx, control); err != nil {
+	if m.monitor, err = qmp.Open(ctx, control); err != nil {
 		return nil, err
 	}
-	p.atEnd(m.monitor.close)
+	p.atEnd(m.monitor.Close)
 	return m, nil
 }
 
 // measure mirrors the whole image, runs the workload on it while the mirror is
 // ready, ends the mirror at a moment when both are the same, and compares them.
 func (m *mirror) measure(ctx context.Context, mode string, w workload, length time.Duration, seed uint64) (measure.Values, error) {
-	err := m.monitor.do("blockdev-add", map[string]any{"driver": "nbd", "node-name": "replica", "export": "replica",
+	err := m.monitor.Do("blockdev-add", map[string]any{"driver": "nbd", "node-name": "replica", "export": "replica",
 		"server": map[string]any{"type": "inet", "host": m.host, "port": m.port}})
 	if err != nil {
 		return nil, err
 	}
 	const job = "mirror"
-	err = m.monitor.do("blockdev-mirror", map[string]any{"job-id": job, "device": "disk", "target": "replica", "sync": "full", "copy-mode": mode})
+	err = m.monitor.Do("blockdev-mirror", map[string]any{"job-id": job, "device": "disk", "target": "replica", "sync": "full", "copy-mode": mode})
 	if err == nil {
-		err = m.monitor.await(job, "BLOCK_JOB_READY")
+		err = m.monitor.Await(ctx, job, "BLOCK_JOB_READY")
 	}
 	var v measure.Values
 	if err == nil {
 		v, err = fio(ctx, m.target, w, m.place.size, length, seed, func() error {
 			// A mirror that is ready ends when source and target are the same.
-			return errors.Join(m.monitor.do("block-job-cancel", map[string]any{"device": job}), m.monitor.await(job, "BLOCK_JOB_COMPLETED"))
+			return errors.Join(m.monitor.Do("block-job-cancel", map[string]any{"device": job}), m.monitor.Await(ctx, job, "BLOCK_JOB_COMPLETED"))
 		})
 	}
 	if err == nil {
-		err = m.monitor.do("blockdev-del", map[string]any{"node-name": "replica"})
+		err = m.monitor.Do("blockdev-del", map[string]any{"node-name": "replica"})
 	}
 	if err == nil {
 		err = m.place.compare(ctx, m.source, m.replica)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -40,7 +39,7 @@ func (p *place) serveBare(ctx context.Context, name string) (target, error) {
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(context.WithoutCancel(ctx), l) }()
 	p.atEnd(func() error { return errors.Join(l.Close(), <-done) })
-	return target{uri: nbd.UnixURI(socket, "d").String(), pids: []int{os.Getpid()}}, nil
+	return target{uri: nbd.UnixURI(socket, "d").String(), here: true}, nil
 }
 
 // serveHeld serves an image by the agent, with capture on and nothing shipped.
@@ -118,22 +117,4 @@ func (p *place) start(ctx context.Context, network, address, program string, arg
 		case <-tick.C:
 		}
 	}
-}
-
-// processorTime is what processes have used, their ended threads included.
-func processorTime(pids []int) (sum time.Duration, err error) {
-	for _, pid := range pids {
-		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			return 0, err
-		}
-		// The fields behind the name, which may hold anything but ends with the last ')'.
-		fields := strings.Fields(string(line[bytes.LastIndexByte(line, ')')+1:]))
-		var user, system int64
-		if _, err := fmt.Sscan(fields[11]+" "+fields[12], &user, &system); err != nil {
-			return 0, fmt.Errorf("/proc/%d/stat: %w", pid, err)
-		}
-		sum += time.Duration(user+system) * 10 * time.Millisecond // the kernel counts in hundredths of a second
-	}
-	return sum, nil
 }
