@@ -17,6 +17,9 @@
 //	peers_test.go        links and roles that hang
 //	points_test.go       the choice of points, lost writes, disks that change size
 //	cli_test.go          the command line, run to its end
+//	readme_test.go       what the README has typed, on one machine and on three
+//	vault_*_test.go      the vault and two sites, by operators who type; jobs, probes,
+//	                     enrolment, restores, older roles, sites that go away
 //
 // Randomised tests print their seed and take HOMEWARD_SEED; HOMEWARD_CASES raises
 // the number of rounds. A missing tool fails the test that needs it. Some tests
