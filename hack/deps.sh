@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs, by name, the Debian packages that the tests and the demo's real guest use.
 set -eu
-want="qemu-system-x86 qemu-utils seabios cpio kmod nbdkit libnbd-bin python3-libnbd fio fuse3 e2fsprogs gnutls-bin socat jq curl openssl mount iproute2 gcc libc6-dev postgresql iproute2"
+want="qemu-system-x86 qemu-utils seabios cpio kmod nbdkit libnbd-bin python3-libnbd fio fuse3 e2fsprogs gnutls-bin socat jq curl openssl mount gcc libc6-dev postgresql iproute2"
 missing=""
 for p in $want; do
   dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q '^install ok installed' || missing="$missing $p"

@@ -140,7 +140,9 @@ func (t *stock) contender(ctx context.Context, name string, s setting) (c measur
 	case withBtrfs:
 		if t.snapshots == nil {
 			t.r.b.Say("  making btrfs file systems for %s", size(t.disk))
-			t.snapshots, err = t.r.makeSnapshots(ctx, t.disk)
+			if t.snapshots, err = t.r.makeSnapshots(ctx, t.disk); err != nil && ctx.Err() == nil { // a kernel without btrfs or loop devices
+				c.Missing, t.snapshots, err = err.Error(), nil, nil
+			}
 		}
 		c.Measure = again(func(ctx context.Context, x change) (measure.Values, error) { return t.snapshots.attempt(ctx, x) })
 	default:
