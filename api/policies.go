@@ -10,7 +10,8 @@ import (
 
 // policyBody is what of a policy can be changed.
 type policyBody struct {
-	Settings homeward.Policy `json:"settings" doc:"Durations are in nanoseconds; what is left out has its default."`
+	Settings homeward.Policy  `json:"settings" doc:"Durations are in nanoseconds; what is left out has its default."`
+	Resync   vault.ResyncRule `json:"resync,omitempty" doc:"automatic (the default), manual, or the hours of the vault's local day in which a resync may begin by itself, as 18:00-08:00."`
 }
 
 func policyMeta(p vault.Policy) vault.Meta { return p.Meta }
@@ -34,7 +35,7 @@ func (r *routes) policies() {
 			if err != nil {
 				return nil, err
 			}
-			p, err := r.vault.PutPolicy(ctx, vault.PolicyRequest{Name: in.Name, Settings: in.Body.Settings, Revision: revision})
+			p, err := r.vault.PutPolicy(ctx, vault.PolicyRequest{Name: in.Name, Settings: in.Body.Settings, Resync: in.Body.Resync, Revision: revision})
 			return answerAt(p, policyMeta, err)
 		})
 	handle(r, route{method: http.MethodDelete, path: "/policies/{name}", id: "delete-policy", summary: "Delete a forward policy and its failback policy", access: vault.Contributor,
@@ -54,7 +55,7 @@ func (c *Client) Policy(ctx context.Context, name string) (vault.Policy, error) 
 
 // PutPolicy makes or changes a forward policy.
 func (c *Client) PutPolicy(ctx context.Context, req vault.PolicyRequest) (vault.Policy, error) {
-	return call[vault.Policy](ctx, c, request{method: http.MethodPut, path: []string{"policies", req.Name}, revision: req.Revision, body: policyBody{Settings: req.Settings}})
+	return call[vault.Policy](ctx, c, request{method: http.MethodPut, path: []string{"policies", req.Name}, revision: req.Revision, body: policyBody{Settings: req.Settings, Resync: req.Resync}})
 }
 
 // DeletePolicy removes a forward policy that no item uses.

@@ -115,7 +115,7 @@ func (m *Memory) seed() {
 	for i := range 3 {
 		m.AddMachine("home", fmt.Sprintf("vm-%d", i+1), fmt.Sprintf("web%02d", i+1))
 	}
-	m.putPair("gold", homeward.Policy{}.WithDefaults())
+	m.putPair(vault.PolicyRequest{Name: "gold", Resync: vault.ResyncAutomatic}, homeward.Policy{}.WithDefaults())
 }
 
 // AddNode makes a node that is ready, as if it had enrolled.

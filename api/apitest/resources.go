@@ -1,6 +1,7 @@
 package apitest
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strconv"
@@ -199,6 +200,10 @@ func (m *Memory) PutPolicy(ctx context.Context, req vault.PolicyRequest) (policy
 		if err := validName("name", req.Name); err != nil {
 			return err
 		}
+		if err := req.Resync.Validate(); err != nil {
+			return err
+		}
+		req.Resync = cmp.Or(req.Resync, vault.ResyncAutomatic)
 		settings := req.Settings.WithDefaults()
 		if err := settings.Validate(); err != nil {
 			return err
@@ -209,7 +214,7 @@ func (m *Memory) PutPolicy(ctx context.Context, req vault.PolicyRequest) (policy
 			_, err := m.policies.get(req.Name)
 			return err
 		case !there:
-			policy = m.putPair(req.Name, settings)
+			policy = m.putPair(req, settings)
 			return nil
 		case stored.Failback:
 			return homeward.Errorf("put policy", homeward.Forbidden, "policy "+stored.Name, "change forward policy "+stored.Of+" instead", "a failback policy cannot be edited (R132)")
@@ -217,7 +222,7 @@ func (m *Memory) PutPolicy(ctx context.Context, req vault.PolicyRequest) (policy
 		if err := stale("policy "+req.Name, req.Revision, stored.Revision); err != nil {
 			return err
 		}
-		stored.Settings = settings
+		stored.Settings, stored.Resync = settings, req.Resync
 		m.policies.put(req.Name, &stored)
 		policy = stored
 		return nil
@@ -225,10 +230,10 @@ func (m *Memory) PutPolicy(ctx context.Context, req vault.PolicyRequest) (policy
 	return policy, err
 }
 
-func (m *Memory) putPair(name string, settings homeward.Policy) vault.Policy {
-	forward := vault.Policy{Name: name, Pair: vault.FailbackName(name), Settings: settings}
-	m.policies.put(name, &forward)
-	m.policies.put(forward.Pair, &vault.Policy{Name: forward.Pair, Failback: true, Of: name, Settings: vault.FailbackSettings().WithDefaults()})
+func (m *Memory) putPair(req vault.PolicyRequest, settings homeward.Policy) vault.Policy {
+	forward := vault.Policy{Name: req.Name, Pair: vault.FailbackName(req.Name), Settings: settings, Resync: req.Resync}
+	m.policies.put(req.Name, &forward)
+	m.policies.put(forward.Pair, &vault.Policy{Name: forward.Pair, Failback: true, Of: req.Name, Settings: vault.FailbackSettings().WithDefaults(), Resync: vault.ResyncAutomatic})
 	return forward
 }
 

@@ -27,7 +27,7 @@ var policies = resource[vault.Policy]{
 		s := p.Settings
 		return r.details("policy", p.Name, "failback policy", p.Pair, "failback policy of", p.Of, "rpo threshold", span(s.RPOThreshold), "retention", tiers(s.Retention),
 			"app-consistent", every(s.AppEvery), "least interval", span(s.MinInterval), "saved copies in memory", size(s.CacheBytes), "on disk", size(s.SpillBytes),
-			"guest agent", s.Freeze.GuestAgent, "freeze command", strings.Join(s.Freeze.FreezeCommand, " "), "orphan", s.Orphan, "revision", p.Revision)
+			"guest agent", s.Freeze.GuestAgent, "freeze command", strings.Join(s.Freeze.FreezeCommand, " "), "orphan", s.Orphan, "resync", p.Resync, "revision", p.Revision)
 	},
 }
 
@@ -79,6 +79,7 @@ func policyCommands(r *remote) *cobra.Command {
 type policyFlags struct {
 	settings  homeward.Policy
 	retention string
+	resync    string
 }
 
 func (p *policyFlags) add(cmd *cobra.Command) {
@@ -90,6 +91,7 @@ func (p *policyFlags) add(cmd *cobra.Command) {
 	f.StringSliceVar(&p.settings.Freeze.FreezeCommand, "freeze-command", nil, "`words` of the command that freezes applications, at agents that were started with --allow-commands")
 	f.StringSliceVar(&p.settings.Freeze.ThawCommand, "thaw-command", nil, "`words` of the command that thaws them")
 	f.StringVar(&p.settings.Freeze.GuestAgent, "guest-agent", "", "`socket` of the QEMU guest agent, instead")
+	f.StringVar(&p.resync, "resync", string(vault.ResyncAutomatic), "when an item whose agent lost track of writes is compared without anybody asking: automatic, manual, or `hours` of the vault's day, such as 18:00-08:00")
 	f.StringVar(&p.settings.Orphan, "orphan", "", "what a returning side does when nobody can tell it: `start` or hold")
 }
 
@@ -131,7 +133,7 @@ func policyCreate(r *remote) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		made, err := v.PutPolicy(ctx, vault.PolicyRequest{Name: args[0], Settings: settings})
+		made, err := v.PutPolicy(ctx, vault.PolicyRequest{Name: args[0], Settings: settings, Resync: vault.ResyncRule(p.resync)})
 		if err != nil {
 			return err
 		}
@@ -153,7 +155,11 @@ func policyUpdate(r *remote) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		changed, err := v.PutPolicy(ctx, vault.PolicyRequest{Name: args[0], Settings: settings, Revision: now.Revision})
+		resync := now.Resync
+		if cmd.Flags().Changed("resync") {
+			resync = vault.ResyncRule(p.resync)
+		}
+		changed, err := v.PutPolicy(ctx, vault.PolicyRequest{Name: args[0], Settings: settings, Resync: resync, Revision: now.Revision})
 		if err != nil {
 			return err
 		}

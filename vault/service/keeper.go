@@ -14,7 +14,7 @@ import (
 
 // keeper looks after what no job does: test failovers that have run out, copies that
 // were powered on, generations that somebody else has raised, policies and priorities
-// that nodes do not follow yet. It keeps no timers: what
+// that nodes do not follow yet, agents that lost track of writes. It keeps no timers: what
 // is due is found in the store, also after a restart.
 type keeper struct {
 	*workshop
@@ -108,7 +108,10 @@ func (k *keeper) look(ctx context.Context, id homeward.ItemID) error {
 	if err := k.fence(ctx, it); err != nil {
 		return err
 	}
-	return k.repolicy(ctx, it)
+	if err := k.repolicy(ctx, it); err != nil {
+		return err
+	}
+	return k.resync(ctx, it)
 }
 
 // rename lets a record know a machine by the name that its site has for it now, where
@@ -210,7 +213,7 @@ func (k *keeper) expire(ctx context.Context, it vault.Item) error {
 		return err // it was asked for, and failed
 	}
 	k.log.Info("a test failover has run out", "item", it.ID, "expired", it.Test.Expires)
-	own := vault.WithCaller(ctx, vault.Caller{Name: "vault", Access: vault.Operator})
+	own := vault.WithCaller(ctx, itself())
 	_, err := (&recoveries{k.workshop}).Act(own, vault.ActionRequest{Item: it.ID, Action: vault.CleanUpTest, Key: key})
 	return err
 }

@@ -256,7 +256,7 @@ func (h heard) torn(it vault.Item) []vault.Alert {
 	}
 	return []vault.Alert{{Code: "resync-needed", Severity: vault.SeverityCritical,
 		Text:   "its agent does not know exactly what was written: no recovery point is made until that is compared",
-		Remedy: "resynchronize it: 'homeward item resync " + string(it.ID) + "'"}}
+		Remedy: "the vault resynchronizes it by itself when the policy's resync rule says so; at once: 'homeward item resync " + string(it.ID) + "'"}}
 }
 
 // byVault is an agent's time by the vault's clock; zero stays zero.

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"strings"
 
@@ -56,6 +57,10 @@ func (p *policies) PutPolicy(ctx context.Context, req vault.PolicyRequest) (vaul
 		if err := req.Settings.Validate(); err != nil {
 			return err
 		}
+		if err := req.Resync.Validate(); err != nil {
+			return err
+		}
+		req.Resync = cmp.Or(req.Resync, vault.ResyncAutomatic)
 		if req.Settings.RPOThreshold < 0 || req.Settings.AppEvery < 0 {
 			return homeward.Errorf("put policy", homeward.Invalid, "rpo_threshold, app_every", "give 0 for none, or a positive time", "negative")
 		}
@@ -72,7 +77,7 @@ func (p *policies) PutPolicy(ctx context.Context, req vault.PolicyRequest) (vaul
 }
 
 func (p *policies) makePair(ctx context.Context, req vault.PolicyRequest) (vault.Policy, error) {
-	forward := vault.Policy{Name: req.Name, Pair: vault.FailbackName(req.Name), Settings: req.Settings}
+	forward := vault.Policy{Name: req.Name, Pair: vault.FailbackName(req.Name), Settings: req.Settings, Resync: req.Resync}
 	if err := validName("put policy", "name", forward.Pair); err != nil {
 		return forward, homeward.Errorf("put policy", homeward.Invalid, "name", "choose a shorter name",
 			"the name of its failback policy, %s, would be too long", forward.Pair)
@@ -80,7 +85,7 @@ func (p *policies) makePair(ctx context.Context, req vault.PolicyRequest) (vault
 	if req.Revision != 0 {
 		return forward, homeward.Errorf("put policy", homeward.NotFound, "policy "+req.Name, "leave the revision out to make it", "there is no such policy to change")
 	}
-	back := vault.Policy{Name: forward.Pair, Failback: true, Of: req.Name, Settings: vault.FailbackSettings().WithDefaults()}
+	back := vault.Policy{Name: forward.Pair, Failback: true, Of: req.Name, Settings: vault.FailbackSettings().WithDefaults(), Resync: vault.ResyncAutomatic}
 	if err := p.store.Policies.Insert(ctx, &forward); err != nil {
 		return forward, err
 	}
@@ -95,7 +100,7 @@ func (p *policies) edit(ctx context.Context, stored vault.Policy, req vault.Poli
 	if err := stale("put policy", "policy "+stored.Name, req.Revision, stored.Revision); err != nil {
 		return stored, err
 	}
-	stored.Settings = req.Settings
+	stored.Settings, stored.Resync = req.Settings, req.Resync
 	return stored, p.store.Policies.Update(ctx, &stored)
 }
 
@@ -141,10 +146,15 @@ func (c *core) itemsWith(ctx context.Context, has func(vault.Item) bool) (names 
 
 // settingsOf are what a leg in a direction replicates by.
 func (c *core) settingsOf(ctx context.Context, it vault.Item, to string) (homeward.Policy, error) {
+	p, err := c.policyOf(ctx, it, to)
+	return p.Settings, err
+}
+
+// policyOf is the forward policy, or the failback policy, of a leg in a direction.
+func (c *core) policyOf(ctx context.Context, it vault.Item, to string) (vault.Policy, error) {
 	name := it.Policy
 	if to == it.Original.Site {
 		name = vault.FailbackName(name)
 	}
-	p, err := c.store.Policies.Get(ctx, name)
-	return p.Settings, err
+	return c.store.Policies.Get(ctx, name)
 }
