@@ -18,6 +18,7 @@
 // Around it:
 //
 //	item.go      one machine's life: resume, export, fence
+//	redirect.go  another replica takes over, under the machine that runs
 //	fence.go     the generation in force; handover.go ends writing here (I-11)
 //	record.go    what an item keeps on disk
 //	changes.go   maps in and out

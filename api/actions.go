@@ -105,6 +105,11 @@ func (r *routes) actions() {
 		func(ctx context.Context, in *reassociate) (*begun, error) {
 			return begin(r.vault.Reassociate(ctx, in.Body))
 		})
+	handle(r, route{method: http.MethodPost, path: "/reassociations/plan", id: "plan-reassociate", summary: "Dry run: move items from one node to another", access: vault.Reader,
+		detail: "Tells of each item what would be done, and changes nothing."},
+		func(ctx context.Context, in *reassociate) (*document[vault.Page[vault.Plan]], error) {
+			return answer(r.vault.PlanReassociate(ctx, in.Body))
+		})
 }
 
 // bodyOf describes the body of an action: only the fields that belong to it, so
@@ -168,4 +173,9 @@ func actionRequest(req vault.ActionRequest, kind string) (request, error) {
 // Reassociate moves items from one node to another of the same site.
 func (c *Client) Reassociate(ctx context.Context, req vault.ReassociateRequest) (vault.Job, error) {
 	return call[vault.Job](ctx, c, request{method: http.MethodPost, path: []string{"reassociations"}, body: req})
+}
+
+// PlanReassociate tells what Reassociate would do, and changes nothing.
+func (c *Client) PlanReassociate(ctx context.Context, req vault.ReassociateRequest) (vault.Page[vault.Plan], error) {
+	return call[vault.Page[vault.Plan]](ctx, c, request{method: http.MethodPost, path: []string{"reassociations", "plan"}, body: req})
 }

@@ -127,6 +127,10 @@ func (s *spy) Tune(context.Context, homeward.ItemID, vault.TuneRequest) (vault.I
 
 func (s *spy) Limit(context.Context, string, homeward.LimitRequest) error { return s.note("Limit") }
 
+func (s *spy) PlanReassociate(context.Context, vault.ReassociateRequest) (vault.Page[vault.Plan], error) {
+	return noted[vault.Page[vault.Plan]](s, "PlanReassociate")
+}
+
 func (s *spy) Reassociate(context.Context, vault.ReassociateRequest) (vault.Job, error) {
 	return noted[vault.Job](s, "Reassociate")
 }

@@ -1,6 +1,6 @@
 // Package recovery is the way there and back as lists of calls to roles and
 // sites: protect, fail over, change point, commit, reprotect, fail back, cancel,
-// prove, test, relocate, pause, disable. It touches no disk and holds nothing but a
+// prove, test, relocate, reassociate, pause, disable. It touches no disk and holds nothing but a
 // Record, which Item.Save writes down and Load takes up again; everything else it
 // needs comes through the contracts of the root package, so the same lists run over
 // the role control protocol and, in tests, over roles in one process.

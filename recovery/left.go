@@ -13,6 +13,7 @@ type Left struct {
 	Side   string   `json:"side"`
 	Target string   `json:"target"`          // Side.TargetName
 	Disks  []string `json:"disks,omitempty"` // of the replica there, that nobody else has
+	First  bool     `json:"first,omitempty"` // Disks are those that the item was protected to at first
 }
 
 func (it *Item) leave(l Left) {
@@ -20,25 +21,19 @@ func (it *Item) leave(l Left) {
 		if o.Target != l.Target || o.Side != l.Side {
 			return false
 		}
-		l.Disks = append(l.Disks, o.Disks...)
+		l.Disks, l.First = append(l.Disks, o.Disks...), l.First || o.First
 		return true
 	}), l)
 }
 
-// RemoveLeft has master targets that were left forget the item, under the generation in
-// force, and their disks removed. target answers for one by name; nil: it is known never
-// to come back, and only its disks go. What cannot be told now stays Left, and the error
-// says why: it is called again.
-func (it *Item) RemoveLeft(ctx context.Context, target func(name string) homeward.MasterTarget) error {
-	for _, l := range slices.Clone(it.Left) {
-		if l.Target == it.Standby.TargetName || it.Leaving != nil && l.Target == it.Leaving.To {
-			continue // it is in use again
-		}
-		if err := it.removeLeft(ctx, l, target(l.Target)); err != nil {
-			return err
-		}
+// RemoveLeft has a master target that was left forget the item, under the generation in
+// force, and its disks removed. target nil: it is known never to come back, and only the
+// disks go. After an error it is Left still, and is called again.
+func (it *Item) RemoveLeft(ctx context.Context, l Left, target homeward.MasterTarget) error {
+	if l.Target == it.Standby.TargetName || it.Leaving != nil && l.Target == it.Leaving.To {
+		target = nil // it has the item again, which is not to be forgotten
 	}
-	return nil
+	return it.removeLeft(ctx, l, target)
 }
 
 func (it *Item) removeLeft(ctx context.Context, l Left, role homeward.MasterTarget) error {

@@ -63,7 +63,7 @@ func (it *Item) Reassociate(ctx context.Context, to *Side, req ReassociateReques
 		it.To = to
 		return it.List.Predicted, nil
 	}
-	if err := it.mayReassociate(ctx, to, req); err != nil {
+	if err := it.MayReassociate(ctx, to, req); err != nil {
 		return homeward.Estimate{}, err
 	}
 	if err := it.beginLeaving(to, req); err != nil {
@@ -95,7 +95,8 @@ func (it *Item) taker() *Side {
 	return it.Standby
 }
 
-func (it *Item) mayReassociate(ctx context.Context, to *Side, req ReassociateRequest) error {
+// MayReassociate refuses what Reassociate would refuse before it changes anything.
+func (it *Item) MayReassociate(ctx context.Context, to *Side, req ReassociateRequest) error {
 	conflict := func(remedy, format string, args ...any) error {
 		return homeward.Errorf(opReassociate, homeward.Conflict, "item "+string(it.ID()), remedy, format, args...)
 	}
@@ -357,7 +358,8 @@ func (it *Item) AwaitReassociated(ctx context.Context) error {
 		return err
 	}
 	if l := it.Leaving; !l.SameDisks {
-		it.leave(Left{Side: it.Standby.Name, Target: it.Standby.TargetName, Disks: it.ownCopies()})
+		_, moved := it.Moved[it.Standby.Name]
+		it.leave(Left{Side: it.Standby.Name, Target: it.Standby.TargetName, Disks: it.OwnCopies(), First: !moved})
 		it.serve(it.To)
 		it.Moved[it.Standby.Name] = slices.Clone(l.Disks)
 	}
@@ -365,9 +367,9 @@ func (it *Item) AwaitReassociated(ctx context.Context) error {
 	return it.end(Protected)
 }
 
-// ownCopies are the disks of the standby side's replica that were made for it. Those
+// OwnCopies are the disks of the standby side's replica that were made for it. Those
 // that the machine was protected with are its own, and stay.
-func (it *Item) ownCopies() []string {
+func (it *Item) OwnCopies() []string {
 	if _, moved := it.Moved[it.Standby.Name]; it.Standby.Name == it.Origin && !moved {
 		return nil
 	}
@@ -389,7 +391,7 @@ func (it *Item) EstimateReassociation(ctx context.Context, req ReassociateReques
 	if !req.SameDisks {
 		e := it.wholeCopy().estimate(it)
 		e.Losses = []string{points + " go when the first one stands at the other master target; until then they can be failed over to, if it answers"}
-		if disks := it.ownCopies(); len(disks) > 0 {
+		if disks := it.OwnCopies(); len(disks) > 0 {
 			e.Losses = append(e.Losses, fmt.Sprintf("the old replica's disks are removed after that: %v", disks))
 		}
 		return e, nil

@@ -3,6 +3,7 @@ package recovery_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,16 +27,14 @@ func reassociated(ctx context.Context, it *recovery.Item, to *recovery.Side, req
 	return it.AwaitReassociated(ctx)
 }
 
-// targets answers for the master targets of a site.
-func targets(sides ...*recovery.Side) func(string) homeward.MasterTarget {
-	return func(name string) homeward.MasterTarget {
-		for _, s := range sides {
-			if s.TargetName == name {
-				return s.Target
-			}
+// removeLeft removes what all master targets that were left have.
+func removeLeft(ctx context.Context, it *recovery.Item, target homeward.MasterTarget) error {
+	for _, l := range slices.Clone(it.Left) {
+		if err := it.RemoveLeft(ctx, l, target); err != nil {
+			return err
 		}
-		return nil
 	}
+	return nil
 }
 
 func holdsNothing(ctx context.Context, t *testing.T, side *recovery.Side, it *recovery.Item) {
@@ -78,7 +77,7 @@ func TestReassociate_ControllersDie(t *testing.T) {
 			c.left = -1
 			must(t, c.save(it))
 			c.sides[0] = to
-			it = c.runLong("", 0, func(it *recovery.Item) error { return it.RemoveLeft(ctx, targets(old)) })
+			it = c.runLong("", 0, func(it *recovery.Item) error { return removeLeft(ctx, it, old.Target) })
 			c.left = -1
 			holdsNothing(ctx, t, old, it)
 			for i, ref := range copies {
@@ -110,11 +109,11 @@ func TestReassociate_OldOneDead(t *testing.T) {
 			}
 			must(t, reassociated(ctx, it, to, req))
 			replicates(ctx, t, w, it)
-			if err := it.RemoveLeft(ctx, targets(old)); !homeward.Retryable(err) || len(it.Left) != 1 {
+			if err := removeLeft(ctx, it, old.Target); !homeward.Retryable(err) || len(it.Left) != 1 {
 				t.Fatalf("it cannot have been told: %v, left %+v", err, it.Left)
 			}
 			must(t, w.Away.FindTarget(ctx))
-			must(t, it.RemoveLeft(ctx, targets(old)))
+			must(t, removeLeft(ctx, it, old.Target))
 			holdsNothing(ctx, t, old, it)
 			if len(it.Left) != 0 {
 				t.Fatalf("left: %+v", it.Left)
@@ -160,7 +159,7 @@ func TestReassociate_FailedOverMeanwhile(t *testing.T) {
 		t.Error("nothing was compared")
 	}
 	replicates(ctx, t, w, it)
-	must(t, it.RemoveLeft(ctx, targets(to)))
+	must(t, removeLeft(ctx, it, to.Target))
 	holdsNothing(ctx, t, to, it)
 }
 
@@ -182,7 +181,7 @@ func TestReassociate_Back(t *testing.T) {
 	_, err = it.Resync(ctx)
 	must(t, err)
 	replicates(ctx, t, w, it)
-	must(t, it.RemoveLeft(ctx, targets(to)))
+	must(t, removeLeft(ctx, it, to.Target))
 	must(t, reassociated(ctx, it, to, recovery.ReassociateRequest{}))
 	replicates(ctx, t, w, it)
 }

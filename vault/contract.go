@@ -76,6 +76,8 @@ type Recoveries interface {
 	// Reassociate moves items from one process server or master target to another of
 	// the same site.
 	Reassociate(ctx context.Context, req ReassociateRequest) (Job, error)
+	// PlanReassociate tells what Reassociate would do with each item, and changes nothing.
+	PlanReassociate(ctx context.Context, req ReassociateRequest) (Page[Plan], error)
 }
 
 // TuneRequest changes how an item replicates.
@@ -84,11 +86,20 @@ type TuneRequest struct {
 	Priority *int  `json:"priority,omitempty"` // 0 (first) to 9
 }
 
-// ReassociateRequest moves items between nodes.
+// ReassociateRequest moves items between nodes. What follows To is for replicas that
+// leave a master target: each by a job of its own, under the machine that runs.
 type ReassociateRequest struct {
-	Items []homeward.ItemID `json:"items,omitempty"` // empty: all at From
+	Items []homeward.ItemID `json:"items,omitempty"` // empty: all at From that can leave it
 	From  string            `json:"from"`
-	To    string            `json:"to"`
+	To    string            `json:"to,omitempty"` // empty: the only other one that is ready
+	// SameDisks: To opens the disks that the replicas are on, and what is not known to be
+	// the same is compared; the recovery points go at once. Else new disks are made,
+	// everything travels, and the old replicas can be failed over to until then.
+	SameDisks bool `json:"same_disks,omitempty"`
+	// OldIsOff, with SameDisks: somebody has seen that From is off and stays off.
+	OldIsOff  bool   `json:"old_is_off,omitempty"`
+	Datastore string `json:"datastore,omitempty"`        // of new disks; empty: the site's default
+	Retention string `json:"retention_volume,omitempty"` // mount path at To; empty: its default
 }
 
 // Policies are how items replicate.

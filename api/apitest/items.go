@@ -235,21 +235,11 @@ func (m *Memory) Placement(ctx context.Context, req vault.PlacementRequest) (fie
 
 func (m *Memory) Reassociate(ctx context.Context, req vault.ReassociateRequest) (job vault.Job, err error) {
 	err = m.change(ctx, vault.Operator, "node.reassociate", "node "+req.From, func(c vault.Caller) error {
-		from, err := m.nodes.get(req.From)
+		all, from, to, err := m.moved(req)
 		if err != nil {
 			return err
 		}
-		to, err := m.nodes.get(req.To)
-		if err != nil {
-			return err
-		}
-		if from.Role != to.Role || from.Site != to.Site || from.Name == to.Name {
-			return homeward.Errorf("reassociate", homeward.Invalid, "to", "name another node of the same role and site", "%s is a %s at %s", to.Name, to.Role, to.Site)
-		}
-		for key, i := range m.items.rows {
-			if len(req.Items) > 0 && !slices.Contains(req.Items, i.ID) {
-				continue
-			}
+		for key, i := range all {
 			for _, end := range []*vault.End{&i.Original, &i.Recovery} {
 				for _, node := range []*string{&end.Agent, &end.ProcessServer, &end.MasterTarget} {
 					if *node == from.Name {
@@ -263,6 +253,39 @@ func (m *Memory) Reassociate(ctx context.Context, req vault.ReassociateRequest) 
 		return nil
 	})
 	return job, err
+}
+
+// PlanReassociate is part of vault.Vault.
+func (m *Memory) PlanReassociate(ctx context.Context, req vault.ReassociateRequest) (page vault.Page[vault.Plan], err error) {
+	err = m.see(ctx, vault.Reader, func() error {
+		all, _, to, err := m.moved(req)
+		for _, i := range all {
+			page.Entries = append(page.Entries, vault.Plan{Item: i.ID, Action: "reassociate", Allowed: true,
+				Tasks: []vault.Task{{Name: "ReassociateTask", Title: "Move item " + string(i.ID) + " to " + to.Name, State: vault.TaskNotStarted}}})
+		}
+		return err
+	})
+	return page, err
+}
+
+// moved are the items of a reassociation, by key, and the nodes that it is between.
+func (m *Memory) moved(req vault.ReassociateRequest) (all map[string]vault.Item, from, to vault.Node, err error) {
+	if from, err = m.nodes.get(req.From); err != nil {
+		return nil, from, to, err
+	}
+	if to, err = m.nodes.get(req.To); err != nil {
+		return nil, from, to, err
+	}
+	if from.Role != to.Role || from.Site != to.Site || from.Name == to.Name {
+		return nil, from, to, homeward.Errorf("reassociate", homeward.Invalid, "to", "name another node of the same role and site", "%s is a %s at %s", to.Name, to.Role, to.Site)
+	}
+	all = map[string]vault.Item{}
+	for key, i := range m.items.rows {
+		if len(req.Items) == 0 || slices.Contains(req.Items, i.ID) {
+			all[key] = i
+		}
+	}
+	return all, from, to, nil
 }
 
 // ended is the job of something that was done at once.

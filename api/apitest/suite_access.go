@@ -93,6 +93,9 @@ func itemCalls() map[string]Call {
 			return first(v.Plan(ctx, vault.ActionRequest{Item: "none", Action: vault.Commit}))
 		}},
 		"Tune": {vault.Operator, func(ctx context.Context, v vault.Vault) error { return first(v.Tune(ctx, "none", vault.TuneRequest{})) }},
+		"PlanReassociate": {vault.Reader, func(ctx context.Context, v vault.Vault) error {
+			return first(v.PlanReassociate(ctx, vault.ReassociateRequest{From: "none", To: "other"}))
+		}},
 		"Reassociate": {vault.Operator, func(ctx context.Context, v vault.Vault) error {
 			return first(v.Reassociate(ctx, vault.ReassociateRequest{From: "none", To: "other"}))
 		}},

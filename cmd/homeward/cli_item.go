@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -185,41 +184,81 @@ func itemProof(r *remote) *cobra.Command {
 }
 
 func itemReassociate(r *remote) *cobra.Command {
-	var from, to string
-	var wait bool
-	cmd := &cobra.Command{Use: "reassociate --from NODE --to NODE [ITEM...]", Short: "Move items to another process server or master target of the same site; none named: all",
+	var req vault.ReassociateRequest
+	var wait, dry bool
+	cmd := &cobra.Command{Use: "reassociate --from NODE [--to NODE] [ITEM...]", Short: "Move items to another process server or master target of the same site; none named: all",
+		Long: "Move items to another process server or master target of the same site; none named: all.\n\n" +
+			"A replica that a master target holds is led to the other one under the machine that runs: on new disks, with everything travelling once more, while the old replica can be failed over to; or, with --same-disks, on those that it is on, where the other master target can open them. The recovery points of the old one go.",
 		ValidArgsFunction: func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 			return items.keys(cmd.Context(), r), cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			for flag, value := range map[string]string{"--from": from, "--to": to} {
-				if err := required(flag, value, "the name of a node"); err != nil {
-					return err
-				}
+			if err := required("--from", req.From, "the name of a node"); err != nil {
+				return err
 			}
-			req := vault.ReassociateRequest{From: from, To: to}
+			if dry && wait {
+				return homeward.Errorf("read flags", homeward.Invalid, "--wait", "leave one of them out", "--dry-run starts no job to wait for")
+			}
+			req.Items = nil
 			for _, a := range args {
 				req.Items = append(req.Items, homeward.ItemID(a))
 			}
 			return r.ask(cmd.Context(), func(ctx context.Context, v vault.Vault) error {
-				what := fmt.Sprintf("Move %s from %s to %s?", strings.Join(args, ", "), from, to)
-				if len(args) == 0 {
-					what = fmt.Sprintf("Move all items from %s to %s?", from, to)
+				if dry {
+					return r.planReassociate(ctx, v, req)
 				}
-				if err := r.confirm(what, nil); err != nil {
-					return err
-				}
-				j, err := v.Reassociate(ctx, req)
-				if err != nil {
-					return err
-				}
-				return r.begun(ctx, v, j, wait)
+				return r.reassociate(ctx, v, req, wait)
 			})
 		}}
-	cmd.Flags().StringVar(&from, "from", "", "the `node` they use")
-	cmd.Flags().StringVar(&to, "to", "", "the `node` they are to use")
-	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the job has ended")
+	f := cmd.Flags()
+	f.StringVar(&req.From, "from", "", "the `node` they use")
+	f.StringVar(&req.To, "to", "", "the `node` they are to use; by default the only other one that is ready")
+	f.BoolVar(&req.SameDisks, "same-disks", false, "the other master target opens the disks that the replicas are on: only what differs travels, and the recovery points go at once")
+	f.BoolVar(&req.OldIsOff, "old-is-off", false, "with --same-disks, for a master target that does not answer: you have seen that it is off, and it stays off")
+	f.StringVar(&req.Datastore, "datastore", "", "`where` new disks are made; by default where the site makes them")
+	f.StringVar(&req.Retention, "retention", "", "retention `volume`, by its path at the other master target")
+	f.BoolVar(&dry, "dry-run", false, "tell what would be done, what it costs and what stops it; change nothing")
+	f.BoolVar(&wait, "wait", false, "wait until the job, and those it begins, have ended")
 	nodes.flag(r, cmd, "from")
 	nodes.flag(r, cmd, "to")
 	return cmd
+}
+
+func (r *remote) reassociate(ctx context.Context, v vault.Vault, req vault.ReassociateRequest, wait bool) error {
+	what := "all items"
+	if len(req.Items) > 0 {
+		what = fmt.Sprint(len(req.Items)) + " items"
+	}
+	to := req.To
+	if to == "" {
+		to = "the only other one"
+	}
+	if err := r.confirm(fmt.Sprintf("Move %s from %s to %s? Where %s holds replicas, their recovery points go: see --dry-run.", what, req.From, to, req.From), nil); err != nil {
+		return err
+	}
+	j, err := v.Reassociate(ctx, req)
+	if err != nil {
+		return err
+	}
+	return r.begun(ctx, v, j, wait)
+}
+
+func (r *remote) planReassociate(ctx context.Context, v vault.Vault, req vault.ReassociateRequest) error {
+	page, err := v.PlanReassociate(ctx, req)
+	if err != nil {
+		return err
+	}
+	if r.json {
+		return r.printJSON(page)
+	}
+	for _, p := range page.Entries {
+		err := r.printPlan(p)
+		if err == nil && !p.Allowed {
+			err = r.line("Not possible now: %s", p.Why)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

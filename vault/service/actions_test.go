@@ -249,7 +249,7 @@ func TestPause_Prove_Disable(t *testing.T) {
 	}
 }
 
-// Items move to another process server; a master target that holds a replica keeps it.
+// Items move to another process server.
 func TestReassociate(t *testing.T) {
 	r, ctx := newProtected(t)
 	second := r.node(pki.ProcessServer, "ps", "home")
@@ -265,11 +265,6 @@ func TestReassociate(t *testing.T) {
 		t.Errorf("%+v", it.Original)
 	}
 	r.until(ctx, "the end of the alert", func() bool { return !r.alerted(ctx, "items-without-process-server") })
-	other := r.node(pki.MasterTarget, "mt", "away")
-	other.Name = "mt-2-away"
-	must(t, r.store.Nodes.Insert(ctx, &other))
-	_, err = r.Reassociate(admin(ctx), vault.ReassociateRequest{From: "mt-away", To: "mt-2-away"})
-	kind(t, err, homeward.Conflict, "m0")
 }
 
 // The standing score says whether the machine could come home now, and why not.

@@ -108,6 +108,9 @@ func (k *keeper) look(ctx context.Context, id homeward.ItemID) error {
 	if err := k.fence(ctx, it); err != nil {
 		return err
 	}
+	if err := k.clear(ctx, it); err != nil {
+		return err
+	}
 	if err := k.repolicy(ctx, it); err != nil {
 		return err
 	}
@@ -190,17 +193,19 @@ func (k *keeper) instead(ctx context.Context, n vault.Node) ([]vault.Alert, erro
 	}
 	a := vault.Alert{Code: "items-without-" + string(n.Role), Severity: vault.SeverityCritical,
 		Text: fmt.Sprintf("%d items depend on %s %s, which is %s", len(items), n.Role, n.Name, n.State)}
-	if n.Role == pki.MasterTarget {
-		a.Remedy = "bring it back on its volumes: the replicas and recovery points that it holds are nowhere else, and cannot be moved; items that only will replicate to it can be: 'homeward item reassociate'"
-		return []vault.Alert{a}, nil
-	}
 	others, err := k.placement.nodesOf(ctx, n.Role, n.Site)
 	if err != nil {
 		return nil, err
 	}
 	a.Remedy = "start it again, or enrol another one at site " + n.Site
+	if n.Role == pki.MasterTarget {
+		a.Remedy = "bring it back on its volumes, with the recovery points that it alone holds; or enrol another one at site " + n.Site + " and lead its items there"
+	}
 	if other := firstReady(others); other != "" && other != n.Name {
 		a.Remedy = "start it again, or move its items: 'homeward item reassociate --from " + n.Name + " --to " + other + "'"
+		if n.Role == pki.MasterTarget {
+			a.Remedy += "; its recovery points go, and everything travels anew: --dry-run tells"
+		}
 	}
 	return []vault.Alert{a}, nil
 }

@@ -90,6 +90,8 @@ func (l Limits) of(j vault.Job, it vault.Item, in vault.Input) []job.Limit {
 	switch {
 	case j.Scenario == lifecycle.ScenarioFirstPoint:
 		return sync(true)
+	case j.Scenario == scenarioReplica:
+		return sync(false)
 	case j.Scenario == scenarioProve:
 		return sync(false)[:1]
 	}

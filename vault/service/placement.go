@@ -127,15 +127,21 @@ func (p *placement) check(ctx context.Context, op string, w way) error {
 			return err
 		}
 	}
-	if w.to.Retention == "" {
+	return p.checkRetention(ctx, op, w.to)
+}
+
+// checkRetention demands that the volume of an end, if one is named, is one of its master
+// target and can be used.
+func (p *placement) checkRetention(ctx context.Context, op string, to vault.End) error {
+	if to.Retention == "" {
 		return nil
 	}
-	n, err := p.node(ctx, w.to.MasterTarget)
+	n, err := p.node(ctx, to.MasterTarget)
 	if err != nil {
 		return err
 	}
 	for _, v := range n.Health.Volumes {
-		if v.Path != w.to.Retention {
+		if v.Path != to.Retention {
 			continue
 		}
 		if ok, rule, why := readiness.VolumeEligibility(v); !ok {
@@ -144,7 +150,7 @@ func (p *placement) check(ctx context.Context, op string, w way) error {
 		return nil
 	}
 	return homeward.Errorf(op, homeward.Invalid, fieldRetention, "choose one that 'homeward item placement' lists; a new one appears with the next heartbeat (R112)",
-		"master target %s has no volume %s", w.to.MasterTarget, w.to.Retention)
+		"master target %s has no volume %s", to.MasterTarget, to.Retention)
 }
 
 // checkNode demands a node of a role at a site.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/homeward-dr/homeward"
@@ -15,15 +16,18 @@ import (
 
 // move is the stored input of a job that moves items between nodes.
 type move struct {
-	Items []homeward.ItemID `json:"items"`
-	From  string            `json:"from"`
-	To    string            `json:"to"`
-	Role  pki.Role          `json:"role"`
+	Items    []homeward.ItemID          `json:"items"`              // that have nothing at From
+	Replicas []homeward.ItemID          `json:"replicas,omitempty"` // whose replicas it holds
+	Stay     map[homeward.ItemID]string `json:"stay,omitempty"`     // that cannot leave it now, and why
+	From     string                     `json:"from"`
+	To       string                     `json:"to"`
+	Role     pki.Role                   `json:"role"`
+	How      leaving                    `json:"how,omitzero"`
 }
 
 // Reassociate moves items from one process server or master target to another of the
-// same site. A process server holds nothing that is not elsewhere too. A master target
-// that holds an item's replica cannot be left: its points and its copy lie there.
+// same site. A process server holds nothing that is not elsewhere too. A replica at a
+// master target is led to the other one by a job of its own (tasks_reassociate.go).
 func (s *recoveries) Reassociate(ctx context.Context, req vault.ReassociateRequest) (vault.Job, error) {
 	var j vault.Job
 	err := s.order(ctx, asked{need: vault.Operator, action: "node.reassociate", subject: "node " + req.From, detail: req}, func(ctx context.Context, caller vault.Caller) error {
@@ -35,14 +39,47 @@ func (s *recoveries) Reassociate(ctx context.Context, req vault.ReassociateReque
 		if err != nil {
 			return homeward.Wrap(err, "reassociate", req.From)
 		}
-		j, err = s.engine.Start(ctx, vault.Job{Scenario: scenarioReassociate, Title: fmt.Sprintf("Move %d items from %s to %s", len(m.Items), m.From, m.To), Caller: caller.Name, Input: input})
+		title := fmt.Sprintf("Move %d items from %s to %s", len(m.Items)+len(m.Replicas), m.From, m.To)
+		j, err = s.engine.Start(ctx, vault.Job{Scenario: scenarioReassociate, Title: title, Caller: caller.Name, Input: input})
 		return err
 	})
 	return j, err
 }
 
+// PlanReassociate tells what Reassociate would do, item by item.
+func (s *recoveries) PlanReassociate(ctx context.Context, req vault.ReassociateRequest) (vault.Page[vault.Plan], error) {
+	var page vault.Page[vault.Plan]
+	if err := s.see(ctx); err != nil {
+		return page, err
+	}
+	m, err := s.moveOf(ctx, req)
+	if err != nil {
+		return page, err
+	}
+	for _, id := range m.Items {
+		page.Entries = append(page.Entries, vault.Plan{Item: id, Action: planned, Allowed: true,
+			Tasks: []vault.Task{{Name: "ReassociateTask", Title: "Move item " + string(id) + " to " + m.To, State: vault.TaskNotStarted}}})
+	}
+	for _, id := range m.Replicas {
+		p, err := s.planReplica(ctx, id, m)
+		if err != nil {
+			return page, err
+		}
+		page.Entries = append(page.Entries, p)
+	}
+	for id, why := range m.Stay {
+		page.Entries = append(page.Entries, vault.Plan{Item: id, Action: planned, Why: why, Tasks: []vault.Task{}})
+	}
+	slices.SortFunc(page.Entries, func(a, b vault.Plan) int { return strings.Compare(string(a.Item), string(b.Item)) })
+	return page, nil
+}
+
+// planned is what the plan of a reassociation calls it.
+const planned vault.Action = "reassociate"
+
 func (s *recoveries) moveOf(ctx context.Context, req vault.ReassociateRequest) (move, error) {
-	m := move{Items: req.Items, From: req.From, To: req.To}
+	m := move{From: req.From, To: req.To, Stay: map[homeward.ItemID]string{},
+		How: leaving{SameDisks: req.SameDisks, OldIsOff: req.OldIsOff, Datastore: req.Datastore, Retention: req.Retention}}
 	from, err := s.store.Nodes.Get(ctx, req.From)
 	if err != nil {
 		return m, err
@@ -51,20 +88,62 @@ func (s *recoveries) moveOf(ctx context.Context, req vault.ReassociateRequest) (
 	if m.Role != pki.ProcessServer && m.Role != pki.MasterTarget {
 		return m, homeward.Errorf("reassociate", homeward.Invalid, "from", "name a process server or a master target", "node %s is a %s", from.Name, from.Role)
 	}
-	if err := s.placement.checkNode(ctx, "reassociate", "to", req.To, from.Role, from.Site); err != nil {
+	if m.To == "" {
+		if m.To, err = s.onlyOther(ctx, from); err != nil {
+			return m, err
+		}
+	}
+	if err := s.placement.checkNode(ctx, "reassociate", "to", m.To, from.Role, from.Site); err != nil {
 		return m, err
 	}
-	at, err := s.itemsAt(ctx, from)
-	if err != nil {
-		return m, err
+	ids := req.Items
+	if len(ids) == 0 {
+		if ids, err = s.itemsAt(ctx, from); err != nil {
+			return m, err
+		}
 	}
-	if len(m.Items) == 0 {
-		m.Items = at
-	}
-	if len(m.Items) == 0 {
+	if len(ids) == 0 {
 		return m, homeward.Errorf("reassociate", homeward.NotFound, "node "+req.From, "see 'homeward item list'", "no item uses it")
 	}
-	return m, s.movable(ctx, m, from.Site)
+	if err := s.sort(ctx, &m, ids, from.Site); err != nil {
+		return m, err
+	}
+	if len(m.Stay) > 0 && (len(req.Items) > 0 || len(m.Items)+len(m.Replicas) == 0) {
+		return m, refuseStay(m)
+	}
+	if len(m.Replicas) > 0 {
+		return m, s.mayServe(ctx, m.To, m.How.Retention)
+	}
+	return m, nil
+}
+
+func refuseStay(m move) error {
+	var ids, why []string
+	for id, reason := range m.Stay {
+		ids, why = append(ids, string(id)), append(why, string(id)+": "+reason)
+	}
+	slices.Sort(ids)
+	slices.Sort(why)
+	return homeward.Errorf("reassociate", homeward.Conflict, "node "+m.From, "leave "+strings.Join(ids, ", ")+" out, or do first what it says", "%s", strings.Join(why, "; "))
+}
+
+// onlyOther is the one node that items of another can go to; with several somebody has
+// to choose.
+func (s *workshop) onlyOther(ctx context.Context, from vault.Node) (string, error) {
+	nodes, err := s.placement.nodesOf(ctx, from.Role, from.Site)
+	if err != nil {
+		return "", err
+	}
+	var others []string
+	for _, n := range nodes {
+		if n.Name != from.Name && n.State == vault.NodeReady {
+			others = append(others, n.Name)
+		}
+	}
+	if len(others) == 1 {
+		return others[0], nil
+	}
+	return "", homeward.Errorf("reassociate", homeward.Invalid, "to", fmt.Sprintf("name a %s of site %s that is ready", from.Role, from.Site), "%d others could be meant: %s", len(others), strings.Join(others, ", "))
 }
 
 // itemsAt are the items that use a node.
@@ -91,11 +170,10 @@ func nodeOf(end *vault.End, role pki.Role) *string {
 	return nil
 }
 
-// movable refuses, before anything is done, items that do not use the node, and
-// replicas that cannot leave their master target.
-func (s *workshop) movable(ctx context.Context, m move, site string) error {
-	var held []string
-	for _, id := range m.Items {
+// sort says of each item how it leaves the node, before anything is done; one that does
+// not use the node is refused.
+func (s *workshop) sort(ctx context.Context, m *move, ids []homeward.ItemID, site string) error {
+	for _, id := range ids {
 		it, err := s.store.Items.Get(ctx, string(id))
 		if err != nil {
 			return err
@@ -104,26 +182,40 @@ func (s *workshop) movable(ctx context.Context, m move, site string) error {
 		if end.Site != site || *nodeOf(end, m.Role) != m.From {
 			return homeward.Errorf("reassociate", homeward.Invalid, "items", "leave it out", "item %s does not use %s", id, m.From)
 		}
-		if m.Role == pki.MasterTarget && holds(it, site) {
-			held = append(held, string(id))
+		why := stays(it, site, m.Role)
+		switch {
+		case why != "":
+			m.Stay[id] = why
+		case m.Role == pki.MasterTarget && replicates(it) && otherSite(it) == site:
+			m.Replicas = append(m.Replicas, id)
+		default:
+			m.Items = append(m.Items, id)
 		}
-	}
-	if len(held) > 0 {
-		return homeward.Errorf("reassociate", homeward.Conflict, "node "+m.From,
-			"bring this master target back on its volumes, or disable these items and enable them at another one: that is a full copy",
-			"it holds the replica and the recovery points of %s; they cannot be moved to another master target", strings.Join(held, ", "))
 	}
 	return nil
 }
 
-// holds reports whether a master target of a site has the item's replica: it lies at the
-// site that stands by; a failed-over machine runs on it, one at its own disks on none.
-func holds(it vault.Item, site string) bool {
-	standby := otherSite(it) == site
-	if standby && it.Record != nil && it.Record.Bound() {
-		return true
+// stays says why an item cannot leave a node now; empty: it can.
+func stays(it vault.Item, site string, role pki.Role) string {
+	r := it.Record
+	switch {
+	case r == nil:
+		return ""
+	case role == pki.ProcessServer:
+		if r.Leaving != nil {
+			return "its replica is on its way to master target " + r.Leaving.To + ": let it come there first"
+		}
+		return ""
+	case it.State == vault.FailedOver && it.ActiveSite == site:
+		return "its machine runs on what this master target serves: commit the failover, reprotect and fail back; or cancel it"
+	case it.ActiveSite == site && !slices.Equal(r.RunsOn, endOf(&it, site).Disks):
+		return "its machine runs on what this master target serves: fail it back first"
+	case otherSite(it) == site && !replicates(it) && r.Bound():
+		return "an earlier reprotect may have made the replica there already: reprotect it to the end"
+	case otherSite(it) == site && replicates(it) && r.List.Op != "" && r.State == recovery.Protected && r.Leaving == nil:
+		return "an earlier action is unfinished: " + r.List.Op
 	}
-	return replicates(it) == standby
+	return ""
 }
 
 // reassociating is the job: a task for each item.
@@ -134,10 +226,19 @@ func (s *workshop) reassociating() job.Definition {
 			return nil, homeward.Errorf("plan job", homeward.Corrupt, "job "+j.ID, "begin anew", "%w", err)
 		}
 		var defs []job.TaskDef
-		for _, id := range m.Items {
-			defs = append(defs, job.TaskDef{Name: "ReassociateTask " + string(id), Title: "Move item " + string(id) + " to " + m.To,
-				Do: func(ctx context.Context, _ *job.Run) error { return s.reassociate(ctx, id, m) }})
+		task := func(id homeward.ItemID, title string, do func(context.Context, *job.Run) error) {
+			defs = append(defs, job.TaskDef{Name: "ReassociateTask " + string(id), Title: title, Do: do})
 		}
+		for _, id := range m.Items {
+			task(id, "Move item "+string(id)+" to "+m.To, func(ctx context.Context, _ *job.Run) error { return s.reassociate(ctx, id, m) })
+		}
+		for _, id := range m.Replicas {
+			task(id, "Lead the replica of item "+string(id)+" to "+m.To, func(ctx context.Context, run *job.Run) error { return s.leadReplica(ctx, run, id, m) })
+		}
+		for id, why := range m.Stay {
+			task(id, "Item "+string(id)+" stays at "+m.From, func(_ context.Context, run *job.Run) error { return run.Skip(why) })
+		}
+		slices.SortFunc(defs, func(a, b job.TaskDef) int { return strings.Compare(a.Name, b.Name) })
 		return defs, nil
 	}}
 }
@@ -157,8 +258,15 @@ func (s *workshop) reassociate(ctx context.Context, id homeward.ItemID, m move) 
 		return err
 	}
 	if *nodeOf(endOf(&was, to.Site), m.Role) != m.To { // else an attempt before came so far
-		if err := s.movable(ctx, move{Items: []homeward.ItemID{id}, From: m.From, To: m.To, Role: m.Role}, to.Site); err != nil {
+		now := move{From: m.From, Role: m.Role, Stay: map[homeward.ItemID]string{}}
+		if err := s.sort(ctx, &now, []homeward.ItemID{id}, to.Site); err != nil {
 			return err
+		}
+		if len(now.Stay) > 0 {
+			return refuseStay(now)
+		}
+		if len(now.Replicas) > 0 {
+			return homeward.Errorf("reassociate", homeward.Conflict, "item "+string(id), "reassociate it once more", "its replica has come to %s meanwhile", m.From)
 		}
 	}
 	stored, err := s.store.Items.Change(ctx, string(id), func(it *vault.Item) error {

@@ -146,13 +146,6 @@ func (s *site) DeleteDisk(ctx context.Context, key string, ref homeward.Ref) (ho
 	return s.Hypervisor.DeleteDisk(ctx, key, ref)
 }
 
-func (s *site) PowerOff(ctx context.Context, key string, ref homeward.Ref, stop homeward.Stop) (homeward.Operation, error) {
-	if err := s.answer(); err != nil {
-		return homeward.Operation{}, err
-	}
-	return s.Hypervisor.PowerOff(ctx, key, ref, stop)
-}
-
 func (s *site) Capabilities(context.Context) (homeward.Capabilities, error) {
 	return homeward.Capabilities{Kind: "world", Lacks: map[string]string{"Snapshot": "media have none"}}, s.answer()
 }
@@ -225,6 +218,9 @@ func (r roles) Site(name string) (homeward.Site, error) {
 }
 
 func (r *rig) side(node string) *recovery.Side {
+	if node == "mt-2-away" && r.w.Away.Spare != nil {
+		return r.w.Away.SpareSide(homeward.Machine{})
+	}
 	at := r.w.Home
 	if len(node) > 4 && node[len(node)-4:] == "away" {
 		at = r.w.Away

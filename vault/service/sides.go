@@ -39,7 +39,8 @@ func (c *core) side(ctx context.Context, end vault.End, out, in vault.Purpose) (
 		return nil, err
 	}
 	s := &recovery.Side{Name: end.Site, Site: site, Agent: hostedAgent{c.agent(end.Agent), c, end.Site}, Process: c.processServer(end.ProcessServer),
-		Target: c.masterTarget(end.MasterTarget), Retention: end.Retention, Disks: end.Disks, AgentName: end.Agent, ProcessName: end.ProcessServer}
+		Target: c.masterTarget(end.MasterTarget), Retention: end.Retention, Disks: end.Disks, AgentName: end.Agent, ProcessName: end.ProcessServer,
+		TargetName: end.MasterTarget}
 	if s.SinkURL, err = c.urlOf(ctx, end.ProcessServer, out); err == nil {
 		s.TargetURL, err = c.urlOf(ctx, end.MasterTarget, in)
 	}

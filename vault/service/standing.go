@@ -12,6 +12,14 @@ import (
 // follow makes a stored item what its record says: state, place and direction are
 // never told twice.
 func follow(it *vault.Item, r recovery.Record) {
+	if it.Record != nil {
+		for site, s := range r.Serves {
+			if it.Record.Serves[site] != s { // its replica was led there just now
+				end := endOf(it, site)
+				end.MasterTarget, end.Retention = s.Target, s.Retention
+			}
+		}
+	}
 	it.Record = &r
 	it.ActiveSite = r.RunsAt
 	it.Direction = homeward.Direction{From: r.RunsAt, To: r.StandsAt}
@@ -69,7 +77,7 @@ func (c *core) standing(ctx context.Context, it vault.Item, h heard) (lifecycle.
 		f.Leg = lifecycle.Reverse
 	}
 	if it.Record != nil {
-		f.Unfinished, f.Interrupted = it.Record.List.Op, it.Record.Interrupted != nil
+		f.Unfinished = it.Record.List.Op
 	}
 	if it.Job != "" {
 		j, err := c.store.Jobs.Get(ctx, it.Job)

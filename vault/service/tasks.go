@@ -13,6 +13,7 @@ import (
 const (
 	scenarioProve       = "ProveItem"
 	scenarioReassociate = "Reassociate"
+	scenarioReplica     = "ReassociateReplica" // of one item
 )
 
 // tasks are what the steps of the lifecycle's actions do.
@@ -86,7 +87,7 @@ func (s *workshop) definitions() []job.Definition {
 			all = append(all, d)
 		}
 	}
-	return append(all, s.firstPoint(), s.proving(), s.reassociating())
+	return append(all, s.firstPoint(), s.proving(), s.reassociating(), s.leadingReplica())
 }
 
 // definition is the job of an action; false: the action needs none.

@@ -13,6 +13,9 @@ import (
 // disable ends protection. What cannot be removed is told; a machine that runs goes
 // on running on its agent's disks until it is shut down.
 func disable(ctx context.Context, w *work) error {
+	if err := w.removeLeft(ctx, w.item); err != nil && (!homeward.Retryable(err) || ctx.Err() != nil) {
+		return err // who cannot be told is told of below
+	}
 	left, err := w.item.Disable(ctx, w.asked.Input.Force)
 	if err != nil {
 		return err
@@ -48,7 +51,7 @@ func removeReplicas(ctx context.Context, w *work) error {
 	if err := w.store.DropScores(ctx, w.id()); err != nil {
 		return err
 	}
-	for _, source := range []string{fromMonitor, fromAgent, fromTarget, fromFence, fromNodes, fromKeeper, fromDoubt, fromPolicy} {
+	for _, source := range []string{fromMonitor, fromAgent, fromTarget, fromFence, fromNodes, fromKeeper, fromDoubt, fromPolicy, fromLeft} {
 		if err := w.alerts.settle(ctx, source, "item "+string(w.id())); err != nil {
 			return err
 		}
@@ -121,6 +124,9 @@ func (w *work) deleteReplica(ctx context.Context) error {
 	}
 	if left != nil {
 		return left
+	}
+	if err := w.run.Gone(ctx, artefactID(w.id(), "disk", end.Site, disksAt(w.id(), end.MasterTarget))); err != nil {
+		return err
 	}
 	for _, d := range w.item.Machine.Disks {
 		if err := w.run.Gone(ctx, artefactID(w.id(), "disk", end.Site, string(replicaName(w.id(), d.ID)))); err != nil {

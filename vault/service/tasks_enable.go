@@ -125,6 +125,9 @@ func (w *work) await(ctx context.Context) error {
 // awaitFirstPoint returns when the first point of the leg in force stands and the item's
 // nodes were asked about it.
 func awaitFirstPoint(ctx context.Context, w *work) error {
+	if w.item.Leaving != nil {
+		return w.arrive(ctx)
+	}
 	if err := firstPointStands(ctx, w); err != nil {
 		return err
 	}

@@ -173,6 +173,9 @@ func (w *work) reverse(ctx context.Context) error {
 
 // resync makes the map whole again; one that is whole is left alone.
 func resync(ctx context.Context, w *work) error {
+	if w.item.Leaving != nil {
+		return w.arrive(ctx)
+	}
 	if w.item.State == recovery.Synchronizing {
 		return w.run.Skip("its first synchronization goes on")
 	}

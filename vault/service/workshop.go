@@ -34,6 +34,7 @@ type assignment struct {
 	// newest app-consistent one", would be another at each attempt. Zero: the newest.
 	Chosen  homeward.Position `json:"chosen,omitzero"`
 	Machine string            `json:"machine,omitempty"` // Enable: that was asked for
+	Leaving *leaving          `json:"leaving,omitempty"` // of a replica that is led to another master target
 	New     *vault.Item       `json:"new,omitempty"`     // Enable: the item that comes into being with the job
 	First   *recovery.Record  `json:"record,omitempty"`  // and its record
 }
@@ -150,6 +151,11 @@ func (c *core) load(ctx context.Context, stored vault.Item) (*recovery.Item, err
 		return nil, err
 	}
 	it.Weight = weightOf(stored.Replication.Priority)
+	if l := stored.Record.Leaving; l != nil {
+		if it.To, err = c.standbyWith(ctx, stored, l.To, l.Retention); err != nil {
+			return nil, err
+		}
+	}
 	// A list that is told to stop may still have to write down what it did.
 	saving := context.WithoutCancel(ctx)
 	it.Save = func(it *recovery.Item) error {
