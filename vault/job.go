@@ -88,6 +88,9 @@ type Task struct {
 	Job      string            `json:"job,omitempty"` // the child job it began
 	Error    *Failure          `json:"error,omitempty"`
 	Attempts int               `json:"attempts,omitempty"`
+	// Cancellable: the job can be cancelled while this task runs. If not, it is refused
+	// until the task has ended, and taken between two tries of it.
+	Cancellable bool `json:"cancellable"`
 }
 
 // Failure tells a person what went wrong and what to do about it (R47).

@@ -198,6 +198,9 @@ func taskLines(tasks []vault.Task, indent string) []string {
 // taskLine is a task in a line: state, progress, why.
 func taskLine(t vault.Task) string {
 	s := fmt.Sprintf("%-11s  %s", t.State, t.Title)
+	if t.State == vault.TaskRunning && !t.Cancellable {
+		s += " (cannot be cancelled)"
+	}
 	if p := progress(t.Progress); p != "" && t.State != vault.TaskSucceeded {
 		s += "  " + p
 	}

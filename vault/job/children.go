@@ -101,7 +101,7 @@ func (r *Run) Begin(ctx context.Context, child vault.Job) (vault.Job, error) {
 	if err != nil {
 		return got, err
 	}
-	told := vault.Task{Name: child.Scenario + " " + string(child.Item), Title: got.Title, State: vault.TaskRunning, Job: got.ID, Started: r.l.e.now()}
+	told := vault.Task{Name: child.Scenario + " " + string(child.Item), Title: got.Title, State: vault.TaskRunning, Job: got.ID, Started: r.l.e.now(), Cancellable: true}
 	r.l.change(func(j *vault.Job) {
 		j.Tasks[r.i].Job = got.ID
 		upsert(&j.Tasks[r.i].Children, told)

@@ -24,6 +24,7 @@ type TaskDef struct {
 	Name      string // unique in the plan
 	Title     string
 	Skippable bool // a person may skip it while the job is suspended at it
+	Whole     bool // the job cannot be cancelled while it is done; between tries it can
 	// Done probes whether the effect is there already. It is asked before the task is
 	// done again: after a kill, a failed try, or a person's retry. nil: always do.
 	Done func(ctx context.Context, r *Run) (bool, error)
@@ -68,7 +69,7 @@ func (e *Engine) plan(ctx context.Context, j vault.Job) (defs []TaskDef, err err
 func rows(defs []TaskDef, before []vault.Task) []vault.Task {
 	out := make([]vault.Task, len(defs))
 	for i, d := range defs {
-		out[i] = vault.Task{Name: d.Name, Title: d.Title, State: vault.TaskNotStarted}
+		out[i] = vault.Task{Name: d.Name, Title: d.Title, State: vault.TaskNotStarted, Cancellable: !d.Whole}
 		for _, old := range before {
 			if old.Name != d.Name {
 				continue

@@ -265,6 +265,9 @@ func (e *Engine) schedule(j vault.Job) error {
 	for _, d := range defs {
 		l.defs[d.Name] = d
 	}
+	for i, t := range l.job.Tasks { // stored by another version perhaps
+		l.job.Tasks[i].Cancellable = !l.defs[t.Name].Whole
+	}
 	l.ctx, l.cancel = context.WithCancel(e.base)
 	if l.cancelled {
 		l.cancel()

@@ -28,6 +28,7 @@ type live struct {
 	job       vault.Job
 	told      bool // something that is not stored yet
 	cancelled bool // by a person
+	whole     bool // the task that is done now cannot be cancelled
 }
 
 // look is the job as it is now.

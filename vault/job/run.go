@@ -36,7 +36,10 @@ func (r *Run) Progress(p homeward.Progress) {
 // Child tells of a sub-step, by its name; told again it replaces itself. The first
 // 500 of a task are kept.
 func (r *Run) Child(t vault.Task) {
-	r.l.tell(func(j *vault.Job) { upsert(&j.Tasks[r.i].Children, t) })
+	r.l.tell(func(j *vault.Job) {
+		t.Cancellable = j.Tasks[r.i].Cancellable
+		upsert(&j.Tasks[r.i].Children, t)
+	})
 }
 
 // Skip is returned by a task that has nothing to do.

@@ -65,6 +65,18 @@ func cannot(j vault.Job, a vault.JobAction) error {
 	return homeward.Errorf("tell job", homeward.Conflict, "job "+j.ID, "see the actions that the job lists", "a job that is %s cannot be told to %s; possible: %v", j.State, a, j.Actions)
 }
 
+// amid refuses a cancel while a task is done that would leave its effect half done.
+func amid(j vault.Job) error {
+	title := j.Title
+	for _, t := range j.Tasks {
+		if t.State == vault.TaskRunning {
+			title = t.Title
+		}
+	}
+	return homeward.Errorf("cancel job", homeward.Conflict, "job "+j.ID, "wait until that task has ended, then cancel what is left of the job",
+		"it is amid the task %q, which would leave the machine half moved", title)
+}
+
 // interrupt cancels a job that runs or waits for its turn; told is false if it has
 // left already.
 func (l *live) interrupt(ctx context.Context, a vault.JobAction) (j vault.Job, told bool, err error) {
@@ -77,6 +89,9 @@ func (l *live) interrupt(ctx context.Context, a vault.JobAction) (j vault.Job, t
 	case a != vault.JobCancel || l.cancelled:
 		defer l.mu.Unlock()
 		return vault.Job{}, true, cannot(l.job, a)
+	case l.whole:
+		defer l.mu.Unlock()
+		return vault.Job{}, true, amid(l.job)
 	}
 	l.cancelled = true
 	l.job.State, l.job.Actions = vault.JobCancelling, nil

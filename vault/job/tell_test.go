@@ -3,11 +3,13 @@ package job_test
 import (
 	"context"
 	"encoding/json"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/vault"
@@ -314,4 +316,46 @@ func TestUnknownScenarioAtResume(t *testing.T) {
 			t.Errorf("told as %+v", j.Error)
 		}
 	}
+}
+
+// A task that is to be done whole is not cancelled while it is done, and the refusal says
+// until when; before it, between two tries and after it, the job is.
+func TestCancel_Whole(t *testing.T) {
+	store, u := newMemory(), newUntil()
+	after := newUntil()
+	var tries atomic.Int64
+	whole := task("b", func(ctx context.Context, r *job.Run) error {
+		if tries.Add(1) > 1 { // of the second job
+			return homeward.Errorf("move", homeward.Unavailable, "site", "start it", "it is away")
+		}
+		return u.do(ctx, r)
+	})
+	whole.Whole, whole.Title = true, "Start failover"
+	e := engine(t, job.Options{Store: store, First: time.Hour, Definitions: []job.Definition{plain("S", task("a", nothing), whole, task("c", after.do))}})
+	id := start(t, e, vault.Job{Scenario: "S", Item: "web01"}).ID
+	<-u.began
+	now, err := e.Job(bounded(t), id)
+	if err != nil || len(now.Actions) != 0 || !now.Tasks[0].Cancellable || now.Tasks[1].Cancellable {
+		t.Errorf("%v %+v: %v", now.Actions, now.Tasks, err)
+	}
+	_, err = tell(t, e, id, vault.JobCancel, "")
+	if homeward.KindOf(err) != homeward.Conflict || !strings.Contains(err.Error(), "Start failover") || homeward.RemedyOf(err) == "" {
+		t.Errorf("cancel amid it: %v", err)
+	}
+	close(u.goOn)
+	<-after.began
+	must(t, e, id, vault.JobCancel, "")
+	if j := wait(t, e, id, vault.JobCancelled); j.Tasks[1].State != vault.TaskSucceeded {
+		t.Errorf("%+v", j.Tasks)
+	}
+
+	id = start(t, e, vault.Job{Scenario: "S", Item: "web01"}).ID
+	for now.ID != id || len(now.Actions) == 0 || now.Tasks[1].Why == "" { // it waits for its next try
+		if now, err = e.Job(bounded(t), id); err != nil {
+			t.Fatal(err)
+		}
+		runtime.Gosched()
+	}
+	must(t, e, id, vault.JobCancel, "")
+	wait(t, e, id, vault.JobCancelled)
 }

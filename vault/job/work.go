@@ -1,6 +1,7 @@
 package job
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -115,7 +116,12 @@ func (l *live) task(i int) bool {
 			l.end(vault.JobFailed, i, err)
 			return false
 		}
-		l.change(func(j *vault.Job) { j.Tasks[i].Why = fmt.Sprintf("try %d of %d in %s: %v", try+1, tries, delay, err) })
+		l.change(func(j *vault.Job) {
+			j.Tasks[i].Why = fmt.Sprintf("try %d of %d in %s: %v", try+1, tries, delay, err)
+			if !l.cancelled {
+				j.Actions = []vault.JobAction{vault.JobCancel}
+			}
+		})
 		if l.store(l.e.base, l.save) != nil {
 			return false
 		}
@@ -137,10 +143,18 @@ func (l *live) once(i int, def TaskDef) (err error) {
 		if j.Started.IsZero() {
 			j.Started = t.Started
 		}
-		if !l.cancelled {
-			j.State, j.Actions = vault.JobRunning, []vault.JobAction{vault.JobCancel}
+		if l.cancelled {
+			return
+		}
+		j.State, j.Actions, l.whole = vault.JobRunning, []vault.JobAction{vault.JobCancel}, def.Whole
+		if def.Whole {
+			j.Actions = nil
 		}
 	})
+	defer l.change(func(*vault.Job) { l.whole = false })
+	if l.wasCancelled() {
+		return context.Canceled
+	}
 	if err := l.store(l.e.base, l.save); err != nil {
 		return err
 	}

@@ -8,6 +8,11 @@ type Task struct {
 	Name  string
 	Title string
 	Then  vault.State // the item's state from the end of this task on; None: unchanged
+	// Whole: its job cannot be cancelled while the task runs. Cut short, it would leave the
+	// machine between two sites, or a copy half made the disk of a machine: "do not cancel
+	// a failover in progress, it stops but the VM will not replicate any more" (asr.md 2.3).
+	// Once it has ended, what comes next is open, and CancelFailover undoes a failover.
+	Whole bool
 }
 
 // The tasks that definitions refer to by name.
@@ -93,7 +98,7 @@ func failoverTasks(Facts) []Task {
 		{Name: FailPreflight, Title: "Prerequisites check for failover"},
 		{Name: ShutdownSource, Title: "Shut down the virtual machine"},
 		{Name: PrepareFailover, Title: "Synchronizing the latest changes"},
-		{Name: StartFailover, Title: "Start failover"},
+		{Name: StartFailover, Title: "Start failover", Whole: true},
 		{Name: StartReplicaVM, Title: "Start the replica virtual machine"},
 	}
 }
@@ -103,7 +108,7 @@ func failbackTasks(Facts) []Task {
 		{Name: BackPreflight, Title: "Prerequisites check for failback"},
 		{Name: ShutdownActive, Title: "Shut down the virtual machine"},
 		{Name: PrepareFailback, Title: "Synchronizing the latest changes"},
-		{Name: StartFailover, Title: "Start failover"},
+		{Name: StartFailover, Title: "Start failover", Whole: true},
 		{Name: StartReplicaVM, Title: "Start the replica virtual machine"},
 	}
 }
@@ -111,7 +116,7 @@ func failbackTasks(Facts) []Task {
 func changePointTasks(Facts) []Task {
 	return []Task{
 		{Name: ChangePreflight, Title: "Prerequisite check"},
-		{Name: ChangePointTask, Title: "Changing the recovery point"},
+		{Name: ChangePointTask, Title: "Changing the recovery point", Whole: true},
 		{Name: StartReplicaVM, Title: "Start the replica virtual machine"},
 	}
 }
@@ -119,7 +124,7 @@ func changePointTasks(Facts) []Task {
 func cancelTasks(Facts) []Task {
 	return []Task{
 		{Name: CancelPreflight, Title: "Prerequisite check"},
-		{Name: CancelTask, Title: "Cancelling the failover"},
+		{Name: CancelTask, Title: "Cancelling the failover", Whole: true},
 	}
 }
 
@@ -128,7 +133,7 @@ func cancelTasks(Facts) []Task {
 func commitTasks(f Facts) []Task {
 	tasks := []Task{
 		{Name: CommitPreflight, Title: "Prerequisite check"},
-		{Name: CommitTask, Title: "Commit", Then: vault.Committed},
+		{Name: CommitTask, Title: "Commit", Then: vault.Committed, Whole: true},
 	}
 	return append(tasks, removal(f)...)
 }
@@ -144,7 +149,7 @@ func removal(f Facts) []Task {
 func reprotectTasks(f Facts) []Task {
 	tasks := []Task{
 		{Name: ReprotectPreflight, Title: "Prerequisite check"},
-		{Name: CommitFailover, Title: "Committing failover", Then: vault.Committed},
+		{Name: CommitFailover, Title: "Committing failover", Then: vault.Committed, Whole: true},
 	}
 	if f.State == vault.FailedOver {
 		tasks = append(tasks, removal(f)...)
@@ -179,7 +184,7 @@ func firstPointTasks(f Facts) []Task {
 func disableTasks(f Facts) []Task {
 	tasks := []Task{{Name: DisablePreflight, Title: "Prerequisite check"}}
 	if f.State == vault.FailedOver {
-		tasks = append(tasks, Task{Name: CommitFailover, Title: "Committing failover"})
+		tasks = append(tasks, Task{Name: CommitFailover, Title: "Committing failover", Whole: true})
 	}
 	return append(tasks,
 		Task{Name: DisableTask, Title: "Disabling replication"},
@@ -190,7 +195,7 @@ func disableTasks(f Facts) []Task {
 func migrateTasks(Facts) []Task {
 	return []Task{
 		{Name: MigratePreflight, Title: "Prerequisite check"},
-		{Name: CommitFailover, Title: "Committing failover", Then: vault.Committed},
-		{Name: CompleteMigration, Title: "Completing migration", Then: vault.Migrated},
+		{Name: CommitFailover, Title: "Committing failover", Then: vault.Committed, Whole: true},
+		{Name: CompleteMigration, Title: "Completing migration", Then: vault.Migrated, Whole: true},
 	}
 }

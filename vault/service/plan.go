@@ -61,16 +61,16 @@ func (s *recoveries) Plan(ctx context.Context, req vault.ActionRequest) (vault.P
 		return p, err
 	}
 	for _, task := range t.Tasks {
-		p.Tasks = append(p.Tasks, vault.Task{Name: task.Name, Title: task.Title, State: vault.TaskNotStarted})
+		p.Tasks = append(p.Tasks, vault.Task{Name: task.Name, Title: task.Title, State: vault.TaskNotStarted, Cancellable: !task.Whole})
 	}
 	if a.New != nil || it.Record == nil {
 		return p, nil
 	}
-	return p, s.foretell(ctx, it, req, &p)
+	return p, s.foretell(ctx, it, req, a.Facts, &p)
 }
 
 // foretell adds what the rules say, what will travel, and what will be lost.
-func (s *recoveries) foretell(ctx context.Context, it vault.Item, req vault.ActionRequest, p *vault.Plan) error {
+func (s *recoveries) foretell(ctx context.Context, it vault.Item, req vault.ActionRequest, known lifecycle.Facts, p *vault.Plan) error {
 	if req.Action == vault.Reprotect || req.Action == vault.FailbackAction {
 		if err := s.monitor.look(ctx, it); err != nil {
 			return err
@@ -80,7 +80,8 @@ func (s *recoveries) foretell(ctx context.Context, it vault.Item, req vault.Acti
 			return err
 		}
 		p.Findings = readiness.Check(facts)
-		if f, stops := firstStop(p.Findings, req.Input.Overrides); stops && p.Allowed {
+		checked := req.Action == vault.Reprotect || !unplanned(req.Input, known)
+		if f, stops := firstStop(p.Findings, req.Input.Overrides); stops && checked && p.Allowed {
 			p.Allowed, p.Why = false, f.Rule+": "+f.Text
 		}
 	}
@@ -132,19 +133,22 @@ func (s *recoveries) losses(ctx context.Context, it vault.Item, req vault.Action
 		return []string{"everything the failed-over machine wrote is dropped with its overlay"}
 	case vault.ChangePoint:
 		return []string{"everything the failed-over machine wrote so far is dropped with its overlay"}
-	case vault.Failover:
-		if req.Input.Shutdown {
+	case vault.Failover, vault.FailbackAction:
+		if it.State == vault.Synchronizing {
+			return interrupted(it, req.Input.Point)
+		}
+		if req.Action == vault.Failover && req.Input.Shutdown {
 			return []string{"nothing, if the machine can be shut down and its last writes shipped; else what was written after the newest recovery point"}
 		}
 	}
 	c, err := parsePoint(req.Input.Point)
-	if err != nil || c.newest() && req.Action == vault.FailbackAction {
+	if err != nil || c.newest() && req.Action == vault.FailbackAction && !req.Input.Force {
 		return nil
 	}
 	if !c.newest() {
 		all = append(all, "everything written after the chosen point, "+req.Input.Point)
 	}
-	if req.Action == vault.Failover {
+	if req.Action == vault.Failover || req.Input.Force {
 		newest := "not known"
 		if known && !now.replication.Newest.IsZero() {
 			newest = now.replication.Newest.UTC().Format(time.RFC3339)
@@ -154,14 +158,30 @@ func (s *recoveries) losses(ctx context.Context, it vault.Item, req vault.Action
 	return all
 }
 
+// interrupted is what is given up with a side amid its synchronization.
+func interrupted(it vault.Item, point string) []string {
+	from, to := it.ActiveSite, otherSite(it)
+	since := "not known"
+	if it.Record != nil && !it.Record.Point.At.IsZero() {
+		since = it.Record.Point.At.UTC().Format(time.RFC3339)
+	}
+	return []string{
+		"everything the machine wrote at " + from + ", where it runs since the failover to its state from " + since +
+			": no point at " + to + " holds it; it stays on the disks at " + from + " until reprotect, and then as their branch, unless they are lost",
+		"the machine at " + from + " is asked to shut down, for a minute; if it cannot be asked it may run on, and is kept off when " + from + " returns",
+		to + " boots at the point " + point + "; until the commit a cancel goes back to the synchronization, if " + from + " is there",
+	}
+}
+
 // disabled is what goes with an item.
 func disabled(it vault.Item) []string {
 	all := []string{"every recovery point of the item, and with them the way back to an older state"}
 	if it.ActiveSite == it.Original.Site && it.State != vault.FailedOver {
 		all = append(all, "the replica's disks at "+it.Recovery.Site)
 	}
-	if it.State == vault.Synchronizing && it.ActiveSite != it.Original.Site {
-		all = append(all, "the state that the machine had at "+it.Original.Site+": its disks there are being overwritten, boot no more until the synchronization ends, and without its points never")
+	if it.State == vault.Synchronizing && it.Record != nil && it.Record.List.Op != listProtect {
+		to := otherSite(it)
+		all = append(all, "the state that the machine had at "+to+" (point "+vault.LostWrites+"): its disks there are being overwritten, boot no more until the synchronization ends, and without its points never")
 	}
 	return all
 }

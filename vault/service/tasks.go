@@ -110,7 +110,7 @@ func (s *workshop) taskDefs(t lifecycle.Transition) []job.TaskDef {
 	known := tasks()
 	var defs []job.TaskDef
 	for _, task := range t.Tasks {
-		def := job.TaskDef{Name: task.Name, Title: task.Title}
+		def := job.TaskDef{Name: task.Name, Title: task.Title, Whole: task.Whole}
 		switch task.Name {
 		case lifecycle.AwaitFirstPoint:
 			def.Do, def.Tries = s.patiently(awaitFirstPoint), untilCancelled
