@@ -165,6 +165,20 @@ func (id *Identity) lists() ([]*x509.RevocationList, error) {
 	return readPEM(id.fsys, filepath.Join(id.dir, revokedFile), listBlock, x509.ParseRevocationList)
 }
 
+// Revoked reports whether a certificate of that serial number (Issued.Serial) is on a
+// list that this node has.
+func (id *Identity) Revoked(serial string) (bool, error) {
+	lists, err := id.lists()
+	if err != nil {
+		return false, homeward.Wrap(err, "read revocations", id.dir)
+	}
+	number, ok := new(big.Int).SetString(serial, 16)
+	if !ok {
+		return false, homeward.Errorf("read revocations", homeward.Invalid, "serial", "give the hex digits of a certificate's serial number", "%q", serial)
+	}
+	return slices.ContainsFunc(lists, func(l *x509.RevocationList) bool { return onList(l, number) }), nil
+}
+
 // OtherRevocations are the lists (DER) here that say more than a given one of an
 // authority of this node: what it has forgotten if it was put back from an older copy,
 // for Authority.Relearn.

@@ -30,18 +30,19 @@ func AgentHandler(a homeward.Agent) http.Handler {
 	})
 }
 
+// hostsSince is the protocol with CaptureRequest.Hosts.
+const hostsSince = 3
+
 // Agent calls the mobility agent at a node.
 func Agent(n *Node) homeward.Agent { return agent{n} }
 
 type agent struct{ at *Node }
 
 func (a agent) Prepare(ctx context.Context, r homeward.CaptureRequest) (homeward.CaptureReport, error) {
-	report, err := call[homeward.CaptureReport](ctx, a.at, "agent/prepare", r)
-	if homeward.KindOf(err) == homeward.Invalid && len(r.Hosts) > 0 { // an agent of the version before does not know the field
-		r.Hosts = nil
-		report, err = call[homeward.CaptureReport](ctx, a.at, "agent/prepare", r)
+	if spoken := a.at.Status().Protocol; spoken != 0 && spoken < hostsSince {
+		r.Hosts = nil // it does not know the field, and takes hosts of any configuration server
 	}
-	return report, err
+	return call[homeward.CaptureReport](ctx, a.at, "agent/prepare", r)
 }
 
 func (a agent) Cut(ctx context.Context, r homeward.CutRequest) (homeward.CutReport, error) {

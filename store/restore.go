@@ -217,6 +217,9 @@ func (s *Store) begun(ctx context.Context, header backupHeader) error {
 	if err := s.SetSetting(ctx, SettingEpoch, strconv.FormatUint(epoch, 10)); err != nil {
 		return err
 	}
+	if err := s.SetSetting(ctx, SettingRestored, s.now().UTC().Format(time.RFC3339Nano)); err != nil {
+		return err
+	}
 	if err := s.SetSetting(ctx, SettingReadOnly, why); err != nil {
 		return err
 	}

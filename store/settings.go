@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/homeward-dr/homeward"
@@ -15,6 +16,7 @@ import (
 const (
 	SettingEpoch    = "epoch"     // decimal; Epoch reads it
 	SettingReadOnly = "read-only" // why the vault is read-only; empty: it is not
+	SettingRestored = "restored"  // when; Restored reads it
 )
 
 // Setting is the value of a setting; empty when it was never set.
@@ -42,6 +44,20 @@ func (s *Store) SetSetting(ctx context.Context, name, value string) error {
 		_, err := tx.ExecContext(ctx, "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value", name, value)
 		return err
 	})
+}
+
+// Restored is when this store was filled from a backup; zero: it was not. What was made
+// before that, and taken back since the backup, is there again.
+func (s *Store) Restored(ctx context.Context) (time.Time, error) {
+	value, err := s.Setting(ctx, SettingRestored)
+	if err != nil || value == "" {
+		return time.Time{}, err
+	}
+	at, err := time.Parse(time.RFC3339Nano, value)
+	if err != nil {
+		return at, homeward.Errorf("read time of restore", homeward.Corrupt, s.where, remedyBad, "%w", err)
+	}
+	return at, nil
 }
 
 // Epoch is the epoch of this store: 1, until a backup is restored.

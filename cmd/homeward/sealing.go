@@ -1,7 +1,10 @@
 package main
 
 import (
+	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -32,6 +35,37 @@ func (f *vaultFlags) openAuthority() (*pki.Authority, error) {
 		}
 	}
 	return pki.OpenAuthority(fsys, dir, pki.SealedWith(key))
+}
+
+// keyBeside tells that the key which seals the authority is a file in the vault's own
+// directory: whoever has a copy of that has both.
+func (f *vaultFlags) keyBeside() (bool, error) {
+	_, given, err := pki.FindSealingKey(durable.OS(), "", os.Getenv)
+	if given || err != nil {
+		return false, err
+	}
+	key, err := filepath.EvalSymlinks(f.sealing)
+	if err != nil {
+		return false, durable.SystemError("find sealing key", f.sealing, err)
+	}
+	dir, err := filepath.EvalSymlinks(f.dir)
+	if err != nil {
+		return false, durable.SystemError("find sealing key", f.dir, err)
+	}
+	if key, err = filepath.Abs(key); err != nil {
+		return false, durable.SystemError("find sealing key", f.sealing, err)
+	}
+	return strings.HasPrefix(key, dir+string(filepath.Separator)), nil
+}
+
+// warnOfKey logs it, with the way out.
+func (f *vaultFlags) warnOfKey(log *slog.Logger) error {
+	beside, err := f.keyBeside()
+	if beside {
+		log.Warn("the key that the authority is sealed with lies beside it: whoever copies the vault's directory can make nodes",
+			"key", f.sealing, "remedy", "move it out of "+f.dir+" and name it with --sealing-key, or give it as the systemd credential "+pki.SealingCredential)
+	}
+	return err
 }
 
 // makeAuthority makes the vault's authority, sealed from the first byte.

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -42,6 +45,39 @@ func TestVault_AuthorityIsSealed(t *testing.T) {
 	s.run(issue + " --sealing-key nowhere").wants(homeward.Table[homeward.NotFound].Exit)
 	s.run(issue + " --sealing-key elsewhere").wants(0)
 	s.run("pki revoke --ca v/ca --sealing-key elsewhere id").wants(0)
+}
+
+// Whoever keeps the key beside what it seals is told so; no backup has either of them.
+func TestVault_KeyBesideTheAuthority(t *testing.T) {
+	s := newShell(t)
+	const warning = "lies beside it"
+	if made := s.run("vault init --dir v"); !strings.Contains(made.errOut, warning) || !strings.Contains(made.errOut, "--sealing-key") {
+		t.Errorf("init says %q", made.errOut)
+	}
+	s.run("vault backup --dir v --out b").wants(0)
+	backup, err := os.ReadFile(s.path("b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	zipped, err := gzip.NewReader(bytes.NewReader(backup[bytes.Index(backup, []byte{0x1f, 0x8b}):]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _ := io.ReadAll(zipped) // a sum follows, which is not zipped
+	key, err := os.ReadFile(s.path("v/authority.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(text) == 0 || bytes.Contains(text, bytes.TrimSpace(key)) || bytes.Contains(text, []byte("SEALED KEY")) {
+		t.Errorf("a backup of %d bytes holds the key, or what it seals", len(text))
+	}
+	if made := s.run("vault init --dir w --sealing-key elsewhere.key"); made.code != 0 || strings.Contains(made.errOut, warning) {
+		t.Errorf("init with a key elsewhere: %d, %q", made.code, made.errOut)
+	}
+	t.Setenv(pki.SealingVariable, strings.Repeat("5a", 32))
+	if made := s.run("vault init --dir x"); made.code != 0 || strings.Contains(made.errOut, warning) {
+		t.Errorf("init with a key of the environment: %d, %q", made.code, made.errOut)
+	}
 }
 
 // An authority that was made by hand, or before keys were sealed, is sealed when the

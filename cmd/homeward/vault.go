@@ -195,6 +195,9 @@ func openVault(ctx context.Context, f vaultFlags, log *slog.Logger, nodes, opera
 		}
 	}()
 	authority, id, err := vaultIdentities(f)
+	if err == nil {
+		err = f.warnOfKey(log)
+	}
 	if err != nil {
 		return r, pin, err
 	}

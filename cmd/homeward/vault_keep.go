@@ -70,6 +70,9 @@ func (c *command) initVault(ctx context.Context, f vaultFlags) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := f.warnOfKey(c.logger()); err != nil {
+		return err
+	}
 	pin := authority.Fingerprint()
 	told := map[string]string{"dir": f.dir, "token": token.Secret, "fingerprint": hex.EncodeToString(pin[:])}
 	return c.print(told, "the vault is set up in %s\n\nadministrator's token, told only this once:\n  %s\nfingerprint of its authority:\n  %s\n\nKeep a copy of %s safe: without it no node trusts a restored vault. Its private key is encrypted: keep a copy of the key to it elsewhere (%s, unless a credential or %s gave it).",
@@ -103,7 +106,7 @@ func (c *command) backupVault(ctx context.Context, f vaultFlags) error {
 	if err := file.Commit(); err != nil {
 		return err
 	}
-	return c.print(map[string]string{"backup": f.backup}, "backed up to %s; the authority in %s is not in it: keep a copy of that too", f.backup, f.path(vaultCA))
+	return c.print(map[string]string{"backup": f.backup}, "backed up to %s; neither the authority in %s is in it nor the key that this is sealed with: keep copies of them too, not in one place", f.backup, f.path(vaultCA))
 }
 
 // writeBackup asks the vault that runs, which alone has the store; if none does, the
@@ -197,5 +200,5 @@ func (c *command) restoreVault(ctx context.Context, f vaultFlags) (err error) {
 	if err := store.Restore(ctx, store.Config{URL: f.store, Log: c.logger()}, file); err != nil {
 		return err
 	}
-	return c.print(map[string]string{"restored": f.from}, "restored %s; start the vault with the authority it had and the key that this is sealed with, revoke again which nodes and tokens were revoked since the backup, then see 'homeward status' and run 'homeward reconcile' when all nodes have reported", f.from)
+	return c.print(map[string]string{"restored": f.from}, "restored %s; start the vault with the authority it had and the key that this is sealed with. Until it is reconciled, API tokens of the backup are not taken: at this host, where root needs none, delete the tokens that were deleted since the backup ('homeward token list'), see 'homeward status', and run 'homeward reconcile' when all nodes have reported. Nodes that were revoked since stay out: the authority's list and every node remember them", f.from)
 }

@@ -102,6 +102,15 @@ func TestVault_SetUp_BackUp_Restore(t *testing.T) {
 	s.run("vault restore --dir v --from backup").wants(0)
 	told, _ = startVault(t, s)
 	operator = client(t, api.ClientOptions{URL: told.API, Token: made.Token, Fingerprint: made.Fingerprint})
+	if _, err := operator.Status(ctx); homeward.KindOf(err) != homeward.Unauthentic || !strings.Contains(err.Error(), "reconciled") {
+		t.Errorf("a token of the backup, which may have been deleted since: %v", err)
+	}
+	local = client(t, api.ClientOptions{URL: "unix://" + told.Socket})
+	fresh, err := local.CreateToken(ctx, vault.TokenRequest{Name: "fresh", Access: vault.Administrator})
+	if err != nil {
+		t.Fatal(err)
+	}
+	operator = client(t, api.ClientOptions{URL: told.API, Token: fresh.Secret, Fingerprint: made.Fingerprint})
 	status, err := operator.Status(ctx)
 	if err != nil || !status.ReadOnly || status.Epoch < 2 {
 		t.Fatalf("%+v, %v", status, err)
@@ -115,6 +124,7 @@ func TestVault_SetUp_BackUp_Restore(t *testing.T) {
 	if status, err = operator.Reconcile(ctx, false); err != nil || status.ReadOnly {
 		t.Fatalf("%+v, %v", status, err)
 	}
+	operator = client(t, api.ClientOptions{URL: told.API, Token: made.Token, Fingerprint: made.Fingerprint})
 	if _, err := operator.PutSite(ctx, vault.SiteRequest{Name: "away"}); err != nil {
 		t.Error(err)
 	}

@@ -49,6 +49,11 @@ func TestVaultRestoredFromAnOlderBackup(t *testing.T) {
 	e.must(e.Operator.Ask(e.ctx, &struct{}{}, "vault", "restore", "--dir", dir, "--from", backup))
 	e.must(e.Vault.Start(e.ctx, e.Executable))
 
+	if _, err := e.vault.Status(e.ctx); homeward.KindOf(err) != homeward.Unauthentic {
+		t.Fatalf("a token of the backup is taken before anybody has looked: %v", err)
+	}
+	atHost := &lab.Operator{Executable: e.Operator.Executable, Env: []string{"HOMEWARD_VAULT=unix://" + filepath.Join(dir, "api.sock")}}
+	e.vault = e.client(atHost)
 	status, err := e.vault.Status(e.ctx)
 	e.must(err)
 	if !status.ReadOnly || status.Why == "" || status.Epoch <= before.Epoch {
@@ -63,7 +68,8 @@ func TestVaultRestoredFromAnOlderBackup(t *testing.T) {
 		status, err = e.vault.Status(e.ctx)
 		return len(status.Unheard) == 0, err
 	})
-	e.must(e.Operator.Ask(e.ctx, &status, "reconcile", "--yes"))
+	e.must(atHost.Ask(e.ctx, &status, "reconcile", "--yes"))
+	e.vault = e.client(e.Operator)
 	if status.ReadOnly {
 		t.Fatalf("still read-only: %+v", status)
 	}

@@ -24,6 +24,12 @@ func (a *admission) Reconcile(ctx context.Context, force bool) (vault.Status, er
 		if status, err = a.status(ctx); err != nil || !status.ReadOnly {
 			return err
 		}
+		if err := a.revokeAgain(ctx, status.Unheard); err != nil {
+			return err
+		}
+		if status, err = a.status(ctx); err != nil {
+			return err
+		}
 		if len(status.Unheard) > 0 && !force {
 			return homeward.Errorf("reconcile", homeward.Conflict, "vault", "wait for them, or force it: what they know of newer generations is then learned when they return",
 				"nodes have not reported since the restore: %s", strings.Join(status.Unheard, ", "))
@@ -49,6 +55,31 @@ func (a *admission) Reconcile(ctx context.Context, force bool) (vault.Status, er
 		return err
 	})
 	return status, err
+}
+
+// revokeAgain marks nodes that were revoked after the backup: nothing has been heard of
+// them, and the authority's list, which nodes keep too, has their newest certificate.
+func (a *admission) revokeAgain(ctx context.Context, unheard []string) error {
+	for _, name := range unheard {
+		n, err := a.store.Nodes.Get(ctx, name)
+		if err != nil {
+			return err
+		}
+		if a.identity == nil || len(n.Certificates) == 0 {
+			continue
+		}
+		gone, err := a.identity.Revoked(n.Certificates[len(n.Certificates)-1].Serial)
+		if err != nil {
+			return err
+		}
+		if !gone {
+			continue
+		}
+		if _, err := a.registry.Revoke(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // redraw replaces the generation that an item's next move was to be given: the vault

@@ -117,8 +117,28 @@ func (a *admission) Authenticate(ctx context.Context, secret string) (vault.Call
 		return vault.Caller{}, homeward.Errorf("authenticate", homeward.Unauthentic, "token "+name,
 			"ask an administrator for a new one", "it expired at %s", t.Expires.Format(time.RFC3339))
 	}
+	if err := a.mayHaveBeenDeleted(ctx, t); err != nil {
+		return vault.Caller{}, err
+	}
 	a.noteUse(ctx, t, now)
 	return vault.Caller{Name: name, Access: t.Access}, nil
+}
+
+// mayHaveBeenDeleted refuses tokens that came out of a backup until the vault is
+// reconciled: one that was deleted since is there again, and only somebody at the vault's
+// own host can say which.
+func (a *admission) mayHaveBeenDeleted(ctx context.Context, t store.Token) error {
+	why, err := a.readOnly(ctx)
+	if err != nil || why == "" {
+		return err
+	}
+	restored, err := a.store.Restored(ctx)
+	if err != nil || !t.Created.Before(restored) {
+		return err
+	}
+	return homeward.Errorf("authenticate", homeward.Unauthentic, "token "+t.Name,
+		"at the vault's own host, as root, which takes no token: see 'homeward token list', delete those that were deleted since the backup, and run 'homeward reconcile'",
+		"the vault is %s; tokens that were in the backup are not taken until it is reconciled", why)
 }
 
 // noteUse keeps when a token was used, to the minute: a call must not fail for it.
