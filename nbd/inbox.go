@@ -36,8 +36,9 @@ func newInbox(conn net.Conn) *inbox {
 	return &inbox{sock: newSocket(conn), buf: make([]byte, readAhead)}
 }
 
-// onWait sets what is called each time before the inbox waits for the peer.
-func (b *inbox) onWait(f func()) { b.sock.idle = f }
+// onWait sets what is called each time before the inbox waits for the peer. It
+// reports whether the peer is likely to send more at once.
+func (b *inbox) onWait(f func() (soon bool)) { b.sock.idle = f }
 
 // buffered is the number of bytes that can be had without a system call.
 func (b *inbox) buffered() int { return b.hi - b.lo }

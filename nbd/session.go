@@ -63,7 +63,9 @@ type session struct {
 	armed atomic.Bool // late runs
 
 	turn    sync.Mutex // guards in and what follows
-	holding bool       // a reply may be kept back
+	kept    int        // replies that may be kept back
+	burst   int        // requests read since one was last waited for
+	before  int        // in the burst before
 	ended   bool
 	err     error // why, nil when in good order
 	handed  int   // requests left to be handed over
@@ -171,7 +173,7 @@ func (s *session) work() {
 			return
 		}
 		s.follow()
-		s.holding = false
+		s.kept = 0
 		s.turn.Unlock()
 		s.out.flush()
 		t.do()
@@ -193,7 +195,7 @@ func (s *session) quick(t *task) bool {
 
 func (s *session) doQuick(t *task) {
 	quick := quickBase + time.Duration(t.n)
-	if s.holding && s.armed.CompareAndSwap(false, true) {
+	if s.kept > 0 && s.armed.CompareAndSwap(false, true) {
 		s.late.Reset(heldFor)
 	}
 	begun := time.Now()
@@ -204,14 +206,22 @@ func (s *session) doQuick(t *task) {
 		s.penalty = min(4*max(s.penalty, handedMin), handedMax)
 		s.handed = s.penalty
 	}
-	t.answer(true) // kept back until there is nothing to read
-	s.holding = true
+	// Replies are kept back until there is nothing to read, or half of a burst is
+	// answered: with that the peer goes on while the other half is done.
+	s.kept++
+	more := 2*s.kept < max(s.burst, s.before)
+	if !more {
+		s.kept = 0
+	}
+	t.answer(more)
 }
 
-// release writes what is kept back; with the turn.
-func (s *session) release() {
-	s.holding = false
+// release writes what is kept back, because nothing is there to be read; with the
+// turn. It reports whether the peer is likely to send more at once.
+func (s *session) release() (soon bool) {
+	s.kept, s.before, s.burst = 0, s.burst, 0
 	s.out.flush()
+	return s.before > 1
 }
 
 // expedite writes replies that were kept back for a request that takes long: the
@@ -235,6 +245,7 @@ func (s *session) next() *task {
 		return nil
 	}
 	t, err := s.read()
+	s.burst++
 	if t == nil {
 		s.ended = true
 		if err != nil && !s.finishing.Load() && s.ctx.Err() == nil {

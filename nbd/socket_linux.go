@@ -15,23 +15,23 @@ import (
 type socket struct {
 	conn net.Conn
 	raw  syscall.RawConn // nil: conn is no plain socket
-	idle func()          // called before waiting; may be nil
+	idle func() bool     // called before waiting, tells whether more comes at once; may be nil
 
 	// Of a read in progress.
 	vec    [2][]byte
 	n      int
 	err    error
 	within bool // what is read is the rest of a message
-	late   bool // it has yielded once
+	late   bool // it has done all it could before waiting
 	step   func(fd uintptr) bool
 
 	tired int // waits in which is not spun
 }
 
-// Who waits for the rest of a message attempts again and again for so long: its
-// sender has filled the socket's buffer, is at work on another processor and goes on
-// sooner than we could be put to sleep and woken. Where that was in vain (that
-// processor has other work to do), the next few waits do without.
+// Who waits for the rest of a message, or for the next one of a peer that has more
+// in flight, attempts again and again for so long: the peer is at work on another
+// processor and goes on sooner than we could be put to sleep and woken. Where that was
+// in vain (that processor has other work to do), the next few waits do without.
 const (
 	spinFor  = 40 * time.Microsecond
 	spinRest = 8
@@ -73,51 +73,49 @@ func (s *socket) read(p, over []byte, within bool) (int, error) {
 	return s.n, nil
 }
 
-// try is one attempt; false: wait until there is something.
+// try is one attempt, and a few more before it waits; false: wait until there is something.
 func (s *socket) try(fd uintptr) bool {
-	s.attempt(fd)
-	if s.err == unix.EAGAIN && s.within && !s.late {
-		s.spin(fd)
-	}
-	for ; ; s.attempt(fd) {
-		switch s.err {
-		case unix.EINTR:
-			continue
-		case unix.EAGAIN:
-			if s.late {
-				return false
-			}
-			s.late = true
-			if s.idle != nil {
-				s.idle()
-			}
-			// The peer, now that it has its replies, often needs but a moment on this very
-			// processor: cheaper than to be put to sleep and woken by the netpoller.
-			_, _, _ = unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
-			continue
-		}
+	if s.attempt(fd) {
 		return true
 	}
+	if s.late {
+		return false
+	}
+	s.late = true
+	if s.within && s.spin(fd) || s.idle != nil && s.idle() && s.spin(fd) {
+		return true
+	}
+	// The peer, now that it has its replies, often needs but a moment on this very
+	// processor: cheaper than to be put to sleep and woken by the netpoller.
+	_, _, _ = unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+	return s.attempt(fd)
 }
 
-func (s *socket) attempt(fd uintptr) {
-	if len(s.vec[1]) == 0 {
-		s.n, s.err = unix.Read(int(fd), s.vec[0])
-	} else {
-		s.n, s.err = unix.Readv(int(fd), s.vec[:])
+// attempt reads what is there; false: nothing is.
+func (s *socket) attempt(fd uintptr) bool {
+	for {
+		if len(s.vec[1]) == 0 {
+			s.n, s.err = unix.Read(int(fd), s.vec[0])
+		} else {
+			s.n, s.err = unix.Readv(int(fd), s.vec[:])
+		}
+		if s.err != unix.EINTR {
+			return s.err != unix.EAGAIN
+		}
 	}
 }
 
 // spin attempts again and again for a while.
-func (s *socket) spin(fd uintptr) {
+func (s *socket) spin(fd uintptr) bool {
 	if s.tired > 0 {
 		s.tired--
-		return
+		return false
 	}
-	for begun := time.Now(); s.err == unix.EAGAIN; s.attempt(fd) {
-		if time.Since(begun) > spinFor {
-			s.tired = spinRest
-			return
+	for begun := time.Now(); time.Since(begun) < spinFor; {
+		if s.attempt(fd) {
+			return true
 		}
 	}
+	s.tired = spinRest
+	return false
 }

@@ -7,7 +7,7 @@ import "net"
 // socket reads a connection.
 type socket struct {
 	conn net.Conn
-	idle func() // called before waiting; may be nil
+	idle func() bool // called before waiting; may be nil
 }
 
 func newSocket(conn net.Conn) *socket { return &socket{conn: conn} }

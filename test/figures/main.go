@@ -1,7 +1,6 @@
 // Command figures measures the whole system on this machine and prints what it
-// finds: how old the newest point gets, how much
-// memory the roles take, and what a reprotect costs. It asserts nothing; the
-// tests do. Run it with
+// finds: how old the newest point gets, how much memory the roles take, and what a
+// reprotect costs. It asserts nothing; the tests do. Run it with
 //
 //	go run ./test/figures [-run rpo,memory,points,reprotect]
 package main
