@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/recovery"
 )
 
 // Action is what can be done with an item.
@@ -36,6 +37,9 @@ func Actions() []Action {
 const (
 	Latest    = "latest"                // processes everything that is on its way first, if its source can be asked
 	LatestApp = "latest-app-consistent" // some loss (R125)
+	// LostWrites is the branch: the last state of the side that stands by, from when the
+	// machine ran there.
+	LostWrites = recovery.BranchName
 )
 
 // Location says where a reprotect brings the machine back to (R29).
@@ -57,7 +61,7 @@ type Input struct {
 	Retention     string `json:"retention_volume,omitempty"` // also of Reprotect (R41)
 
 	// Failover, failback, change point, test failover.
-	Point    string `json:"point,omitempty"`    // Latest, LatestApp, a position, or "-30s": the newest that old
+	Point    string `json:"point,omitempty"`    // Latest, LatestApp, LostWrites, a position, or "-30s": the newest that old
 	Shutdown bool   `json:"shutdown,omitempty"` // failover: shut the source down first; goes on if that fails
 	Probe    *Probe `json:"probe,omitempty"`    // what "booted" means; nil: the machine's agent sees it at its disks
 
@@ -69,8 +73,12 @@ type Input struct {
 	Direction homeward.Direction `json:"direction,omitzero"` // preselected (R38)
 	Location  string             `json:"location,omitempty"` // OriginalLocation (default) or AlternateLocation
 
-	// Disable: also when its source cannot be told.
+	// Disable: also when its source cannot be told. Failback: go on without what its
+	// source does not do within a minute.
 	Force bool `json:"force,omitempty"`
+	// Disable, while the item synchronizes: the only state of the side that stands by that
+	// boots, the branch, goes too.
+	DiscardBranch bool `json:"discard_branch,omitempty"`
 
 	// Overrides let checks pass that may be overridden, each with a reason, audited.
 	Overrides map[string]string `json:"overrides,omitempty"` // rule id → reason

@@ -15,7 +15,7 @@ import (
 var everything = Input{
 	Target: "a", Policy: "b", Agent: "c", MasterTarget: "d", ProcessServer: "e", Datastore: "f", Retention: "g",
 	Point: "h", Shutdown: true, Probe: &Probe{TCP: "i:1"}, Network: "j", Lifetime: time.Hour,
-	Direction: homeward.Direction{From: "k", To: "l"}, Location: "m", Force: true, Overrides: map[string]string{"R1": "n"},
+	Direction: homeward.Direction{From: "k", To: "l"}, Location: "m", Force: true, DiscardBranch: true, Overrides: map[string]string{"R1": "n"},
 }
 
 func TestActionRequest_OnlyItsOwnFields(t *testing.T) {

@@ -100,7 +100,7 @@ func (a *actionFlags) add(r *remote, cmd *cobra.Command, action vault.Action) {
 		case "retention_volume":
 			f.StringVar(&in.Retention, "retention", "", "retention `volume`, by its path at the master target (R41)")
 		case "point":
-			f.StringVar(&in.Point, "point", "", "`point`: latest, latest-app-consistent, an age such as -30s, or one of 'homeward point list'")
+			f.StringVar(&in.Point, "point", "", "`point`: latest, latest-app-consistent, lost-writes, an age such as -30s, or one of 'homeward point list'")
 			pointFlag(r, cmd, "point")
 		case "shutdown":
 			f.BoolVar(&in.Shutdown, "shutdown", false, "shut the source down first; goes on if that fails")
@@ -114,6 +114,8 @@ func (a *actionFlags) add(r *remote, cmd *cobra.Command, action vault.Action) {
 			f.StringVar(&in.Location, "location", "", "`original` (what changed) or alternate (a new machine, a full copy)")
 		case "force":
 			f.BoolVar(&in.Force, "force", false, "also when a side cannot be told")
+		case "discard_branch":
+			f.BoolVar(&in.DiscardBranch, "discard-branch", false, "amid a synchronization: also delete lost-writes, all that boots at the side that stands by")
 		case "probe":
 			a.addProbe(cmd)
 		case "overrides":
@@ -196,7 +198,7 @@ func (r *remote) confirmAction(ctx context.Context, v vault.Vault, req vault.Act
 // resolveInput turns what 'homeward point list' shows into a whole position; what
 // the vault understands itself stays as it is.
 func resolveInput(ctx context.Context, v vault.Vault, item homeward.ItemID, s string) (string, error) {
-	if s == "" || s == vault.Latest || s == vault.LatestApp {
+	if s == "" || s == vault.Latest || s == vault.LatestApp || s == vault.LostWrites {
 		return s, nil
 	}
 	if age, isAge := strings.CutPrefix(s, "-"); isAge {

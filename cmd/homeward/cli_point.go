@@ -48,19 +48,27 @@ func pointsOf(item homeward.ItemID) resource[homeward.Point] {
 		key:     func(p homeward.Point) string { return shortPosition(p.Position) },
 		heading: []any{"POINT", "AT", "KIND", "UNDO", "HELD BY", "NOTE"},
 		row: func(p homeward.Point) []any {
-			note := ""
-			if p.Latest {
-				note = "latest"
-			}
-			return []any{shortPosition(p.Position), when(p.At), p.Mark.Kind, size(p.UndoBytes), strings.Join(p.Pins, ", "), note}
+			return []any{shortPosition(p.Position), when(p.At), p.Mark.Kind, size(p.UndoBytes), strings.Join(p.Pins, ", "), pointNote(p)}
 		},
 	}
+}
+
+// pointNote says by which other name a point may be chosen.
+func pointNote(p homeward.Point) string {
+	var names []string
+	if p.Latest {
+		names = append(names, vault.Latest)
+	}
+	if slices.Contains(p.Pins, "branch:"+vault.LostWrites) && p.Mark.Kind.Bootable() {
+		names = append(names, vault.LostWrites)
+	}
+	return strings.Join(names, ", ")
 }
 
 // pointFlag lets the shell complete a flag with the points of the item before it.
 func pointFlag(r *remote, cmd *cobra.Command, name string) {
 	err := cmd.RegisterFlagCompletionFunc(name, func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		kinds := []string{vault.Latest, vault.LatestApp}
+		kinds := []string{vault.Latest, vault.LatestApp, vault.LostWrites}
 		if len(args) > 0 {
 			kinds = append(kinds, pointsOf(homeward.ItemID(args[0])).keys(cmd.Context(), r)...)
 		}

@@ -142,10 +142,12 @@ func (k *walker) failOverTo(at homeward.Position) {
 	}
 	lost := k.rng.IntN(2) == 0
 	k.w.Net.CutOff(old.Name, lost)
+	k.apart = lost
 	k.do(fmt.Sprintf("fail over to %.20v, old side lost: %t", at, lost), func(ctx context.Context) error {
 		return k.it.FailOver(ctx, at)
 	})
 	k.w.Net.CutOff(old.Name, false)
+	k.apart = false
 	k.booted(k.it.Point.Position)
 }
 

@@ -29,6 +29,7 @@ type walker struct {
 	since int64
 	stale []*staleGuest
 	steps []string
+	apart bool // a site is off the network for a whole step: nothing can be compared
 }
 
 // staleGuest is a machine of an older generation that somebody may resume.
@@ -139,6 +140,9 @@ func (k *walker) incomplete(ctx context.Context) bool {
 
 // mend compares what a power loss left suspect, as far as it can be done now.
 func (k *walker) mend(ctx context.Context) {
+	if k.apart {
+		return
+	}
 	for _, it := range k.w.Items {
 		if it.State != recovery.Protected || k.w.AwaitAll(ctx) != nil {
 			continue

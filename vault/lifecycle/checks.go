@@ -39,6 +39,9 @@ func anotherPoint(f Facts) *vault.Refusal {
 
 // firstPoint: "may be started only when reprotect is complete" (R3).
 func firstPoint(f Facts) *vault.Refusal {
+	if f.State == vault.Synchronizing { // see olderPoint
+		return nil
+	}
 	switch f.FirstPoint {
 	case Yes:
 		return nil
@@ -46,6 +49,35 @@ func firstPoint(f Facts) *vault.Refusal {
 		return refuse("R3", "wait for the first recovery point, or resynchronize", "no recovery point of the way back stands yet")
 	}
 	return refuse("R3", "see why the original site's master target does not answer", "it is not known whether a recovery point of the way back stands")
+}
+
+// olderPoint: while it synchronizes, the side that stands by can boot what it held
+// before, and nothing newer.
+func olderPoint(f Facts) *vault.Refusal {
+	if f.State != vault.Synchronizing {
+		return nil
+	}
+	if !f.Older {
+		_, now := describe(f)
+		return refuse("R3", now+"; or, if the site where it runs is lost, choose a point from before: --point "+vault.LostWrites,
+			"its first recovery point does not stand yet")
+	}
+	return pointsKnown(f)
+}
+
+// nothingOlder: amid a synchronization the disks of the side that stands by boot only by
+// the points from before. If the other side is lost nobody has more than that.
+func nothingOlder(f Facts) *vault.Refusal {
+	if f.State != vault.Synchronizing || f.Discard {
+		return nil
+	}
+	switch f.Unfinished {
+	case opReprotect, opFailOver, opCancel:
+		to := string(f.Leg.To()) + " site"
+		return refuse("", "wait until it is protected; or boot that state, with --point "+vault.LostWrites+"; or let it go, with --discard-branch",
+			"it would destroy the state that the machine had at its "+to+" (point "+vault.LostWrites+"): its disks there are partly overwritten, and boot only with the points that disable deletes")
+	}
+	return nil
 }
 
 // connected demands that the site where the machine does not run can be asked; with
@@ -89,6 +121,14 @@ func notPaused(f Facts) *vault.Refusal {
 		return refuse("", "resume replication first", "replication is paused")
 	}
 	return nil
+}
+
+// shipping: a planned move ships the last writes; one without its source needs none.
+func shipping(f Facts) *vault.Refusal {
+	if f.Force || f.State == vault.Synchronizing {
+		return nil
+	}
+	return notPaused(f)
 }
 
 func paused(f Facts) *vault.Refusal {

@@ -68,6 +68,11 @@ func (r row) transition(f Facts) Transition {
 		t.Tasks = r.tasks(f)
 	}
 	switch r.action {
+	case vault.CancelFailover: // back to what it gave up
+		if f.Interrupted {
+			t.Next = vault.Synchronizing
+			t.Moves = t.Next != f.State
+		}
 	case vault.Enable:
 		t.Begun, t.Failed = vault.Enabling, vault.Enabling
 	case vault.Disable:
@@ -90,13 +95,17 @@ func (r row) contradicted(f Facts) *vault.Refusal {
 	return refuse("", "compare the item with what its sites report; disable it and enable it anew if it stays so", wrong)
 }
 
-// busy: one thing at a time. Replication may be paused while it is what is waited for.
+// busy: one thing at a time. Replication may be paused while it is what is waited for,
+// and an older point is not kept waiting for the first one of a side that may be lost.
 func (r row) busy(f Facts) *vault.Refusal {
 	if f.Job == "" {
 		return nil
 	}
 	syncing := f.JobScenario == ScenarioFirstPoint || f.JobScenario == ScenarioResync
 	if syncing && (r.action == vault.Pause || r.action == vault.Resume) {
+		return nil
+	}
+	if syncing && f.State == vault.Synchronizing && f.Older && r.leg == f.Leg && (r.action == vault.Failover || r.action == vault.FailbackAction) {
 		return nil
 	}
 	no := refuse("", "wait until it has ended, or cancel it", "another job works on the item: "+f.JobScenario)
@@ -114,14 +123,14 @@ func (r row) migrated(f Facts) *vault.Refusal {
 // cutShort: a list that was cut short is ended or given up before anything else but
 // what a test failover left, which is no part of any list.
 func (r row) cutShort(f Facts) *vault.Refusal {
-	if f.Unfinished == "" || r.action == vault.CleanUpTest || r.action == vault.Disable && f.Force || slices.Contains(finishing(f.Unfinished), r.action) {
+	if f.Unfinished == "" || r.action == vault.CleanUpTest || r.action == vault.Disable && f.Force || slices.Contains(finishing(f.Unfinished, f.Leg), r.action) {
 		return nil
 	}
 	remedy := "disable it with force if nothing else helps"
-	if may := finishing(f.Unfinished); len(may) > 0 {
+	if may := finishing(f.Unfinished, f.Leg); len(may) > 0 {
 		remedy = "do this first, until it succeeds: " + string(may[0])
 	}
-	if slices.Contains(finishing(f.Unfinished), vault.CancelFailover) && f.Unfinished != opCancel {
+	if slices.Contains(finishing(f.Unfinished, f.Leg), vault.CancelFailover) && f.Unfinished != opCancel {
 		remedy += ", or " + string(vault.CancelFailover)
 	}
 	return refuse("", remedy, "an earlier action is unfinished: "+f.Unfinished)
@@ -136,7 +145,7 @@ func (r row) testing(f Facts) *vault.Refusal {
 
 // elsewhere refuses what is not possible in this state or direction.
 func (r row) elsewhere(f Facts) *vault.Refusal {
-	resumed := r.resumes != "" && f.Unfinished == r.resumes && f.State == vault.FailedOver
+	resumed := slices.Contains(r.resumes, f.Unfinished) && f.State == vault.FailedOver
 	if !slices.Contains(r.from, f.State) && !resumed {
 		why, now := describe(f)
 		return refuse(r.lacking.rule, join(r.lacking.remedy, now), why)

@@ -77,7 +77,13 @@ reason below.
 	open := favourable(vault.Protected, lifecycle.AtOriginal, lifecycle.Forward, vault.TestOpen)
 	allowed, _ := lifecycle.Allowed(open)
 	row(&b, open, allowed, ", test failover open")
-	b.WriteString("\nA job that fails or is cancelled leaves the state as the last task that ended left\nit (in brackets below); a list of calls that it left unfinished is ended, or given\nup, before anything else is possible. `disable` with force gives up anything.\n")
+	for i, leg := range legs {
+		older := favourable(vault.Synchronizing, ends[i], leg, vault.TestNone)
+		older.Unfinished, older.Older = "reprotect", true
+		allowed, _ := lifecycle.Allowed(older)
+		row(&b, older, allowed, " after a reprotect, a point from before is asked for")
+	}
+	b.WriteString("\nA job that fails or is cancelled leaves the state as the last task that ended left\nit (in brackets below); a list of calls that it left unfinished is ended, or given\nup, before anything else is possible. `disable` with force gives up anything;\namid a synchronization after a reprotect it must be told to let the branch go, too.\n")
 	plans(&b)
 	b.WriteString("\n## Why not\n" + refusals.String())
 	return b.String()

@@ -84,14 +84,19 @@ type Facts struct {
 	Committing Truth // the failed-over copy already is being made the replica
 	Machine    Truth // the original machine is still in its site's inventory
 	Paused     bool  // replication
-	Doomed     bool  // a copy waits to be removed once the leg is in sync (R169)
+	// Interrupted says that the failover gave a synchronization up, which its cancel goes
+	// on with.
+	Interrupted bool
+	Doomed      bool // a copy waits to be removed once the leg is in sync (R169)
 
 	Group string // of machines that recover together; empty: none
 	Plan  bool   // asked for by a recovery plan, for the whole group
 
 	// What was asked for, where it matters here.
 	Location string // of Reprotect: vault.OriginalLocation, vault.AlternateLocation; empty: not chosen yet
-	Force    bool   // of Disable: give up what is unfinished
+	Force    bool   // of Disable: give up what is unfinished; of Failback: go on without the source
+	Older    bool   // of Failover, Failback: a certain point, not the newest
+	Discard  bool   // of Disable: what the side that stands by held before goes, too
 }
 
 // After are the facts once a transition has succeeded. What can only be seen, as
@@ -99,6 +104,7 @@ type Facts struct {
 func (f Facts) After(t Transition) Facts {
 	f.State, f.Test = t.Next, t.Test.Next
 	f.Job, f.JobScenario, f.Unfinished = "", "", ""
+	f.Interrupted = t.Next == vault.FailedOver && (f.Interrupted || t.Begun == vault.Synchronizing)
 	if t.Moves {
 		f.At = other(f.At)
 	}

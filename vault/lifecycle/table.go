@@ -51,7 +51,7 @@ type row struct {
 	scenario string
 	title    string
 	from     []vault.State // where it is possible
-	resumes  string        // a list that may be gone on with once its point is served, too
+	resumes  []string      // lists that may be gone on with once their point is served, too
 	leg      Leg           // in which direction; empty: both
 	next     vault.State   // after success; not read where keep is set
 	keep     bool          // the state stays
@@ -86,8 +86,8 @@ func rows() []row {
 		{action: vault.CleanUpTest, scenario: "TestFailoverCleanup", title: "Test failover cleanup", // T4
 			from: standings(), keep: true, tasks: cleanUpTasks, needs: []check{testOpen}, ifOpen: true},
 		{action: vault.Failover, scenario: "UnplannedFailover", title: "Failover", // T5, T6; a disaster does not wait for a clean-up
-			from: []vault.State{vault.Protected}, resumes: opFailOver, leg: Forward, next: vault.FailedOver, moves: true, tasks: failoverTasks, ifOpen: true,
-			needs: []check{single, pointsKnown, connected("", "R7")}},
+			from: []vault.State{vault.Protected, vault.Synchronizing}, resumes: []string{opFailOver}, leg: Forward, next: vault.FailedOver, moves: true, tasks: failoverTasks, ifOpen: true,
+			needs: []check{single, olderPoint, pointsKnown, connected("", "R7")}},
 		{action: vault.ChangePoint, scenario: "ChangePit", title: "Change recovery point", // T7
 			from: []vault.State{vault.FailedOver}, next: vault.FailedOver, tasks: changePointTasks, needs: []check{notCommitting, anotherPoint},
 			lacking: hint{remedy: "a point is chosen between failover and commit"}},
@@ -101,15 +101,15 @@ func rows() []row {
 		{action: vault.Resync, scenario: ScenarioResync, title: "Resynchronize", // T14
 			from: []vault.State{vault.Protected, vault.Synchronizing}, next: vault.Protected, tasks: resyncTasks, needs: []check{notPaused}},
 		{action: vault.FailbackAction, scenario: "PlannedFailover", title: "Failback", // T12
-			from: []vault.State{vault.Protected}, resumes: opFailBack, leg: Reverse, next: vault.FailedOver, moves: true, tasks: failbackTasks,
-			needs:   []check{single, firstPoint, notPaused, connected("", "R17")},
+			from: []vault.State{vault.Protected, vault.Synchronizing}, resumes: []string{opFailBack, opFailOver}, leg: Reverse, next: vault.FailedOver, moves: true, tasks: failbackTasks,
+			needs:   []check{single, olderPoint, firstPoint, shipping, connected("", "R17")},
 			lacking: hint{remedy: "failback follows a reprotect that is complete", rule: "R3"}},
 		{action: vault.CancelFailover, scenario: "CancelFailover", title: "Cancel failover", // T8
-			from: []vault.State{vault.FailedOver, vault.Protected}, next: vault.Protected, moves: true, tasks: cancelTasks,
+			from: []vault.State{vault.FailedOver, vault.Protected, vault.Synchronizing}, next: vault.Protected, moves: true, tasks: cancelTasks,
 			needs:   []check{begunFailover, notCommitting, connected(vault.FailedOver, "R7")},
 			lacking: hint{remedy: "a failover or failback can be cancelled until it is committed"}},
 		{action: vault.Disable, scenario: "DisableDr", title: "Disable replication", // T15
-			from: standings(), next: None, tasks: disableTasks},
+			from: standings(), next: None, tasks: disableTasks, needs: []check{nothingOlder}},
 		{action: vault.CompleteMigration, scenario: "CompleteMigration", title: "Complete migration",
 			from: []vault.State{vault.Committed, vault.FailedOver}, leg: Forward, next: vault.Migrated, tasks: migrateTasks, needs: []check{single},
 			lacking: hint{remedy: "fail over first: a migration ends at the recovery site"}},
@@ -147,12 +147,15 @@ const (
 
 // finishing says which actions may follow a list that was cut short: those that
 // go on with it, and those that give it up. A list that this version does not know
-// has none.
-func finishing(op string) []vault.Action {
+// has none. A failback that goes on without its source is a failover to recovery.
+func finishing(op string, leg Leg) []vault.Action {
 	switch op {
 	case opProtect:
 		return []vault.Action{vault.Enable, vault.Resync, vault.Disable, vault.Pause, vault.Resume}
 	case opFailOver:
+		if leg == Reverse {
+			return []vault.Action{vault.FailbackAction, vault.CancelFailover}
+		}
 		return []vault.Action{vault.Failover, vault.CancelFailover}
 	case opFailBack:
 		return []vault.Action{vault.FailbackAction, vault.CancelFailover}
@@ -162,7 +165,9 @@ func finishing(op string) []vault.Action {
 		return []vault.Action{vault.Commit, vault.Reprotect, vault.CompleteMigration, vault.Disable}
 	case opCancel:
 		return []vault.Action{vault.CancelFailover}
-	case opReprotect, opRelocate:
+	case opReprotect:
+		return []vault.Action{vault.Reprotect, vault.Resync, vault.Failover, vault.FailbackAction, vault.Disable, vault.Pause, vault.Resume}
+	case opRelocate: // to disks that hold nothing older
 		return []vault.Action{vault.Reprotect, vault.Resync, vault.Disable, vault.Pause, vault.Resume}
 	case opDisable:
 		return []vault.Action{vault.Disable}

@@ -2,6 +2,7 @@ package lifecycle_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -49,6 +50,12 @@ disabling     recovery forward : test-failover-cleanup>disabling disable>-
 disabling     recovery reverse : test-failover-cleanup>disabling disable>-
 `
 
+// withOlder is what else is possible where a certain point is asked for.
+const withOlder = `
+synchronizing original forward : failover>failed-over
+synchronizing recovery reverse : failback>failed-over
+`
+
 var (
 	states = []vault.State{lifecycle.None, vault.Enabling, vault.Synchronizing, vault.Protected, vault.FailedOver, vault.Committed, vault.Disabling, vault.Migrated}
 	ends   = []lifecycle.End{lifecycle.AtOriginal, lifecycle.AtRecovery}
@@ -93,9 +100,10 @@ func parse(t *testing.T, table string) map[string]map[vault.Action]string {
 	return rows
 }
 
-// TestEveryPair walks all of state × where it runs × leg × test × action.
+// TestEveryPair walks all of state × where it runs × leg × test × action, for the newest
+// point and for an older one.
 func TestEveryPair(t *testing.T) {
-	quiet, open := parse(t, expected), parse(t, withTest)
+	quiet, open, older := parse(t, expected), parse(t, withTest), parse(t, withOlder)
 	walked, used := 0, map[string]bool{}
 	if len(quiet) != 16 || len(open) != 13 {
 		t.Fatalf("the tables have %d and %d rows", len(quiet), len(open))
@@ -126,11 +134,21 @@ func TestEveryPair(t *testing.T) {
 						walked++
 						decide(t, f, a, row)
 					}
+					f.Older, row = true, maps.Clone(row)
+					for a, next := range older[key] {
+						if r := f.Test; r == vault.TestNone || a == vault.Failover { // which waits for no clean-up
+							row[a] = next
+						}
+					}
+					for _, a := range vault.Actions() {
+						walked++
+						decide(t, f, a, row)
+					}
 				}
 			}
 		}
 	}
-	if want := len(states) * len(ends) * len(legs) * len(tests) * len(vault.Actions()); walked != want {
+	if want := len(states) * len(ends) * len(legs) * len(tests) * len(vault.Actions()) * 2; walked != want {
 		t.Errorf("walked %d pairs of %d", walked, want)
 	}
 	if len(used) != len(quiet)+len(open) {
@@ -162,6 +180,8 @@ func TestFacts(t *testing.T) {
 	committed := favourable(vault.Committed, lifecycle.AtRecovery, lifecycle.Forward, vault.TestNone)
 	home := favourable(vault.Committed, lifecycle.AtOriginal, lifecycle.Reverse, vault.TestNone)
 	syncing := favourable(vault.Synchronizing, lifecycle.AtOriginal, lifecycle.Forward, vault.TestNone)
+	comingBack := favourable(vault.Synchronizing, lifecycle.AtRecovery, lifecycle.Reverse, vault.TestNone)
+	older := func(f lifecycle.Facts) lifecycle.Facts { f.Older = true; return f }
 	all := vault.Actions()
 	cases := []struct {
 		name   string
@@ -206,7 +226,24 @@ func TestFacts(t *testing.T) {
 		{name: "relocation cut short", facts: committed, change: unfinished("relocate"), gone: without(all, vault.Reprotect, vault.Disable)},
 		{name: "enable not in sync", facts: syncing, change: unfinished("protect"), gone: without(all, vault.Resync, vault.Disable, vault.Pause)},
 		{name: "disable cut short", facts: favourable(vault.Disabling, lifecycle.AtOriginal, lifecycle.Forward, vault.TestNone), change: unfinished("disable")},
-		{name: "reprotect not in sync", facts: syncing, change: unfinished("reprotect"), gone: without(all, vault.Resync, vault.Disable, vault.Pause)},
+		{name: "reprotect not in sync", facts: syncing, change: unfinished("reprotect"), gone: without(all, vault.Resync, vault.Pause)},
+		{name: "reprotect not in sync, branch let go", facts: syncing, change: func(f *lifecycle.Facts) { f.Unfinished, f.Discard = "reprotect", true }, gone: without(all, vault.Resync, vault.Disable, vault.Pause)},
+		{name: "force lets no branch go", facts: syncing, change: func(f *lifecycle.Facts) { f.Unfinished, f.Force = "reprotect", true }, gone: without(all, vault.Resync, vault.Pause)},
+		{name: "amid reprotect, an older point", facts: syncing, change: func(f *lifecycle.Facts) { f.Unfinished, f.Older = "reprotect", true }, gone: []vault.Action{vault.Disable}, come: []vault.Action{vault.Failover}},
+		{name: "amid the way back, an older point", facts: comingBack, change: func(f *lifecycle.Facts) { f.Unfinished, f.Older, f.Paused = "reprotect", true, true },
+			gone: []vault.Action{vault.Disable, vault.Pause, vault.Resync}, come: []vault.Action{vault.FailbackAction, vault.Resume}},
+		{name: "the same, while somebody waits for its first", facts: comingBack, change: func(f *lifecycle.Facts) {
+			f.Unfinished, f.Older, f.Job, f.JobScenario = "reprotect", true, "j1", lifecycle.ScenarioFirstPoint
+		}, gone: without(all, vault.Pause), come: []vault.Action{vault.FailbackAction}},
+		{name: "an older point, and none is there", facts: older(comingBack), change: func(f *lifecycle.Facts) { f.Points.N = 0 }, gone: []vault.Action{vault.FailbackAction}},
+		{name: "an older point, and nobody can be asked", facts: older(comingBack), change: func(f *lifecycle.Facts) { f.Points.Known = false }, gone: []vault.Action{vault.FailbackAction}},
+		{name: "home is away, too", facts: older(comingBack), change: func(f *lifecycle.Facts) { f.Other = lifecycle.No }, gone: []vault.Action{vault.FailbackAction}, rule: "R17"},
+		{name: "an older point of a first synchronization", facts: older(syncing), change: unfinished("protect"), gone: without(all, vault.Resync, vault.Disable, vault.Pause)},
+		{name: "an older point of new disks", facts: older(syncing), change: unfinished("relocate"), gone: without(all, vault.Resync, vault.Disable, vault.Pause)},
+		{name: "paused on the way back, by force", facts: back, change: func(f *lifecycle.Facts) { f.Paused, f.Force = true, true }, gone: []vault.Action{vault.Resync, vault.Pause}, come: []vault.Action{vault.Resume}},
+		{name: "failback by force cut short", facts: back, change: unfinished("fail over"), gone: without(all, vault.FailbackAction), come: []vault.Action{vault.CancelFailover}},
+		{name: "failback by force cut short at boot", facts: favourable(vault.FailedOver, lifecycle.AtOriginal, lifecycle.Reverse, vault.TestNone), change: unfinished("fail over"), gone: without(all, vault.CancelFailover), come: []vault.Action{vault.FailbackAction}},
+		{name: "cut short amid the way back", facts: older(comingBack), change: unfinished("fail over"), gone: without(all, vault.FailbackAction), come: []vault.Action{vault.CancelFailover}},
 		{name: "something newer cut short", facts: forward, change: unfinished("teleport"), gone: all},
 		{name: "the same, by force", facts: forward, change: func(f *lifecycle.Facts) { f.Unfinished, f.Force = "teleport", true }, gone: without(all, vault.Disable)},
 		{name: "test open, by force", facts: forward, change: func(f *lifecycle.Facts) { f.Test, f.Force = vault.TestOpen, true }, gone: without(all, vault.Disable, vault.Pause, vault.Failover), come: []vault.Action{vault.CleanUpTest}},
@@ -244,6 +281,28 @@ func unfinished(op string) func(*lifecycle.Facts) {
 
 func without(all []vault.Action, not ...vault.Action) []vault.Action {
 	return slices.DeleteFunc(slices.Clone(all), func(a vault.Action) bool { return slices.Contains(not, a) })
+}
+
+// TestInterrupted: a cancel goes back to what the failover gave up.
+func TestInterrupted(t *testing.T) {
+	f := favourable(vault.Synchronizing, lifecycle.AtRecovery, lifecycle.Reverse, vault.TestNone)
+	f.Older = true
+	over, no := lifecycle.Decide(f, vault.FailbackAction)
+	if no != nil {
+		t.Fatal(no.Why)
+	}
+	f = f.After(over)
+	if f.State != vault.FailedOver || f.At != lifecycle.AtOriginal || !f.Interrupted {
+		t.Fatalf("%+v", f)
+	}
+	f.Other, f.Committing = lifecycle.Yes, lifecycle.No
+	back, no := lifecycle.Decide(f, vault.CancelFailover)
+	if no != nil {
+		t.Fatal(no.Why)
+	}
+	if f = f.After(back); f.State != vault.Synchronizing || f.At != lifecycle.AtRecovery || f.Interrupted {
+		t.Fatalf("%+v", f)
+	}
 }
 
 func TestRules(t *testing.T) {

@@ -56,6 +56,14 @@ func (s *recoveries) act(ctx context.Context, req vault.ActionRequest, caller va
 	if t.Scenario == "" {
 		return s.atOnce(ctx, req, t, caller)
 	}
+	if a.Facts.Job != "" { // it waits for a point that is not wanted any more
+		if err := s.endWait(ctx, a.Facts.Job); err != nil {
+			return vault.Job{}, err
+		}
+		if _, a, t, err = s.consider(ctx, req); err != nil {
+			return vault.Job{}, err
+		}
+	}
 	input, err := a.encode()
 	if err != nil {
 		return vault.Job{}, err
@@ -69,6 +77,16 @@ func (s *recoveries) act(ctx context.Context, req vault.ActionRequest, caller va
 		return j, s.busy(ctx, req, err)
 	}
 	return j, err
+}
+
+// endWait ends the job that waits for the first point of a direction.
+func (s *recoveries) endWait(ctx context.Context, id string) error {
+	_, err := s.engine.Tell(ctx, vault.JobRequest{ID: id, Action: vault.JobCancel})
+	if err != nil && homeward.KindOf(err) != homeward.Conflict { // else it has ended, or is told already
+		return err
+	}
+	_, err = s.engine.Wait(ctx, id)
+	return err
 }
 
 // asked finds the job that the same request made before.
@@ -144,7 +162,12 @@ func (s *recoveries) consider(ctx context.Context, req vault.ActionRequest) (vau
 		if a.Facts, err = s.standing(ctx, it, s.asks(ctx, it)); err != nil {
 			return it, a, lifecycle.Transition{}, err
 		}
-		a.Facts.Location, a.Facts.Force = req.Input.Location, req.Input.Force
+		a.Facts.Location, a.Facts.Force, a.Facts.Discard = req.Input.Location, req.Input.Force, req.Input.DiscardBranch
+		point, err := parsePoint(req.Input.Point)
+		if err != nil {
+			return it, a, lifecycle.Transition{}, err
+		}
+		a.Facts.Older = !point.newest()
 		if req.Action == vault.Reprotect && a.Facts.Location == "" {
 			a.Facts.Location = vault.OriginalLocation
 		}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,9 +15,10 @@ import (
 
 // choice is which point an operator wants.
 type choice struct {
-	app bool              // the newest app-consistent one
-	age time.Duration     // the newest that is so old; 0: not asked for
-	at  homeward.Position // exactly this one; zero: not asked for
+	app    bool              // the newest app-consistent one
+	branch bool              // what the side had when the machine ran there last
+	age    time.Duration     // the newest that is so old; 0: not asked for
+	at     homeward.Position // exactly this one; zero: not asked for
 }
 
 // newest reports that the newest state is wanted, whichever that is then.
@@ -29,6 +31,8 @@ func parsePoint(s string) (choice, error) {
 		return choice{}, nil
 	case s == vault.LatestApp:
 		return choice{app: true}, nil
+	case s == vault.LostWrites:
+		return choice{branch: true}, nil
 	case strings.HasPrefix(s, "-"):
 		age, err := time.ParseDuration(s[1:])
 		if err != nil || age <= 0 {
@@ -39,7 +43,7 @@ func parsePoint(s string) (choice, error) {
 	at, err := homeward.ParsePosition(s)
 	if err != nil {
 		return choice{}, homeward.Errorf("choose point", homeward.Invalid, "point",
-			`give "latest", "latest-app-consistent", an age such as "-30s", or a position as 'homeward point list' prints it`, "%q", s)
+			`give "latest", "latest-app-consistent", "lost-writes", an age such as "-30s", or a position as 'homeward point list' prints it`, "%q", s)
 	}
 	return choice{at: at}, nil
 }
@@ -59,6 +63,10 @@ func (c choice) of(points []homeward.Point, now time.Time) (homeward.Point, erro
 			if p.Mark.Kind == homeward.MarkApp {
 				return p, nil
 			}
+		case c.branch:
+			if slices.Contains(p.Pins, "branch:"+vault.LostWrites) {
+				return p, nil
+			}
 		case now.Sub(p.At) >= c.age:
 			return p, nil
 		}
@@ -72,6 +80,8 @@ func (c choice) missing(points []homeward.Point) string {
 		return fmt.Sprintf("position %s is none of the item's %d recovery points", c.at, len(points))
 	case c.app:
 		return fmt.Sprintf("none of the item's %d recovery points is app-consistent", len(points))
+	case c.branch:
+		return "the side that stands by keeps no " + vault.LostWrites + ": the machine did not run there since replication turned round"
 	case c.age > 0:
 		return fmt.Sprintf("none of the item's %d recovery points is %v old", len(points), c.age)
 	}
@@ -107,8 +117,8 @@ func (s *workshop) certainPoint(ctx context.Context, it vault.Item, c choice) (h
 // goes on with it: an age, or "the newest app-consistent one", means what it meant when
 // it was asked for first. Once that point is served no other one can be asked for.
 func (s *workshop) unfinished(ctx context.Context, it vault.Item, action vault.Action, want string) (at homeward.Position, goesOn bool, err error) {
-	lists := map[vault.Action]string{vault.Failover: listFailOver, vault.FailbackAction: listFailBack}
-	if it.Record == nil || it.Record.List.Op == "" || it.Record.List.Op != lists[action] {
+	lists := map[vault.Action][]string{vault.Failover: {listFailOver}, vault.FailbackAction: {listFailBack, listFailOver}}
+	if it.Record == nil || !slices.Contains(lists[action], it.Record.List.Op) {
 		return at, false, nil
 	}
 	begun := it.Record.List.Point

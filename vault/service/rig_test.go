@@ -146,6 +146,13 @@ func (s *site) DeleteDisk(ctx context.Context, key string, ref homeward.Ref) (ho
 	return s.Hypervisor.DeleteDisk(ctx, key, ref)
 }
 
+func (s *site) PowerOff(ctx context.Context, key string, ref homeward.Ref, stop homeward.Stop) (homeward.Operation, error) {
+	if err := s.answer(); err != nil {
+		return homeward.Operation{}, err
+	}
+	return s.Hypervisor.PowerOff(ctx, key, ref, stop)
+}
+
 func (s *site) Capabilities(context.Context) (homeward.Capabilities, error) {
 	return homeward.Capabilities{Kind: "world", Lacks: map[string]string{"Snapshot": "media have none"}}, s.answer()
 }

@@ -77,7 +77,7 @@ func (c *core) standing(ctx context.Context, it vault.Item, h heard) (lifecycle.
 		f.Leg = lifecycle.Reverse
 	}
 	if it.Record != nil {
-		f.Unfinished = it.Record.List.Op
+		f.Unfinished, f.Interrupted = it.Record.List.Op, it.Record.Interrupted != nil
 	}
 	if it.Job != "" {
 		j, err := c.store.Jobs.Get(ctx, it.Job)

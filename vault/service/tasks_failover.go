@@ -7,6 +7,7 @@ import (
 	"github.com/homeward-dr/homeward/pki"
 	"github.com/homeward-dr/homeward/recovery"
 	"github.com/homeward-dr/homeward/vault"
+	"github.com/homeward-dr/homeward/vault/lifecycle"
 )
 
 // Steps of recovery's lists at which the next task of a job begins.
@@ -54,26 +55,42 @@ func (w *work) chooseAgent(ctx context.Context, site string) error {
 	return w.change(ctx, func(it *vault.Item) { endOf(it, site).Agent = name })
 }
 
+// interrupts reports whether the job gives up a side amid its synchronization, for a
+// point from before that. The side is always asked to stop, and for nothing else.
+func (w *work) interrupts() bool { return w.asked.Facts.State == vault.Synchronizing }
+
+func (w *work) shutsDown() bool {
+	return w.asked.Input.Shutdown || w.interrupts() || w.run.Job().Action == vault.FailbackAction
+}
+
 func (w *work) failOver(ctx context.Context) error {
-	_, err := w.item.FailOverWith(ctx, recovery.FailOverRequest{Point: w.asked.Chosen, Shutdown: w.asked.Input.Shutdown})
+	_, err := w.item.FailOverWith(ctx, recovery.FailOverRequest{Point: w.asked.Chosen, Shutdown: w.shutsDown()})
 	return err
 }
 
 // shutdownSource stops the machine where it runs, if that is asked for and possible;
 // the failover goes on without.
 func shutdownSource(ctx context.Context, w *work) error {
-	if !w.asked.Input.Shutdown {
+	if !w.shutsDown() {
 		return w.run.Skip("not asked for")
 	}
-	if w.item.State == recovery.FailedOver {
+	return w.leave(ctx, w.failOver)
+}
+
+// leave runs a list as far as the source is shut down.
+func (w *work) leave(ctx context.Context, list func(context.Context) error) error {
+	switch {
+	case w.item.State == recovery.FailedOver:
 		return nil
+	case w.interrupts():
+		return w.until(ctx, stepServePoint, list)
 	}
-	return w.until(ctx, stepShipLast, w.failOver)
+	return w.until(ctx, stepShipLast, list)
 }
 
 // shipLastWrites takes along what is still on its way, for the newest point.
 func shipLastWrites(ctx context.Context, w *work) error {
-	if !w.asked.Chosen.IsZero() && !w.asked.Input.Shutdown {
+	if w.interrupts() || !w.asked.Chosen.IsZero() && !w.shutsDown() {
 		return w.run.Skip("an older point was chosen")
 	}
 	if w.item.State == recovery.FailedOver {
@@ -94,24 +111,33 @@ func startFailover(ctx context.Context, w *work) error {
 
 // backPreflight is the last look before the machine is shut down.
 func backPreflight(ctx context.Context, w *work) error {
-	if err := w.stops(ctx, w.stored); err != nil {
-		return err
+	if !unplanned(w.asked.Input, w.asked.Facts) {
+		if err := w.stops(ctx, w.stored); err != nil {
+			return err
+		}
 	}
 	return failPreflight(ctx, w)
 }
 
+// unplanned reports whether a failback goes on without what its source does not do: by
+// force, for a point from before, or because it was begun so.
+func unplanned(in vault.Input, f lifecycle.Facts) bool {
+	return in.Force || f.State == vault.Synchronizing || f.Unfinished == listFailOver
+}
+
 func (w *work) failBack(ctx context.Context) error {
+	if unplanned(w.asked.Input, w.asked.Facts) {
+		return w.failOver(ctx)
+	}
 	return w.item.FailOverPlanned(ctx, w.asked.Chosen)
 }
 
-func shutdownActive(ctx context.Context, w *work) error {
-	if w.item.State == recovery.FailedOver {
-		return nil
-	}
-	return w.until(ctx, stepShipLast, w.failBack)
-}
+func shutdownActive(ctx context.Context, w *work) error { return w.leave(ctx, w.failBack) }
 
 func drainActive(ctx context.Context, w *work) error {
+	if w.interrupts() {
+		return w.run.Skip("an older point was chosen")
+	}
 	if w.item.State == recovery.FailedOver {
 		return nil
 	}
@@ -137,10 +163,17 @@ func cancelPreflight(ctx context.Context, w *work) error {
 }
 
 func cancelFailover(ctx context.Context, w *work) error {
-	if w.item.State == recovery.Protected && w.item.List.Op == "" {
-		return nil
+	done := w.item.State == recovery.Protected && w.item.List.Op == "" ||
+		w.item.State == recovery.Synchronizing && w.item.Interrupted == nil
+	if !done {
+		if err := w.item.Cancel(ctx); err != nil {
+			return err
+		}
 	}
-	return w.item.Cancel(ctx)
+	if w.item.State == recovery.Synchronizing { // as before: somebody waits for its first point
+		return w.await(ctx)
+	}
+	return nil
 }
 
 func commit(ctx context.Context, w *work) error {
@@ -159,7 +192,11 @@ func commitFirst(ctx context.Context, w *work) error {
 }
 
 // removeRecovery removes the machine that a committed failback has left (R118),
-// never its disks.
+// never its disks. A site that was lost need not answer: reprotect keeps the machine off.
 func removeRecovery(ctx context.Context, w *work) error {
-	return w.item.RemoveStandbyMachine(ctx)
+	err := w.item.RemoveStandbyMachine(ctx)
+	if !w.item.Planned && homeward.Retryable(err) && ctx.Err() == nil {
+		return w.run.Skip("the site that was given up does not answer; its machine stays, and is kept off when it returns")
+	}
+	return err
 }
