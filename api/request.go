@@ -65,6 +65,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := hex.EncodeToString(raw[:])
 	w.Header().Set(wire.RequestHeader, id)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'") // nothing here is a page
 	w.Header().Set("Cache-Control", "no-store")
 	out := &recorder{ResponseWriter: w}
 	ctx := context.WithValue(r.Context(), requestKey{}, id)

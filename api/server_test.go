@@ -356,3 +356,20 @@ func TestServer_Options(t *testing.T) {
 		t.Errorf("nothing given: %v", err)
 	}
 }
+
+// A browser takes whatever is answered for what it says it is, and loads nothing for it,
+// from here or elsewhere.
+func TestServer_NothingForBrowsersToLoad(t *testing.T) {
+	f, _ := memory(t, func(o *ServerOptions) { o.OpenMetrics = true })
+	for _, path := range []string{"/", "/openapi.json", "/openapi.yaml", "/healthz", "/readyz", "/metrics", "/v1/items", "/docs", "/v1/items/%3Cscript%3E"} {
+		resp, body := f.raw(vault.Reader, "GET", path, "")
+		media := resp.Header.Get("Content-Type")
+		if resp.Header.Get("X-Content-Type-Options") != "nosniff" || !strings.Contains(resp.Header.Get("Content-Security-Policy"), "default-src 'none'") ||
+			strings.Contains(media, "html") || media == "" {
+			t.Errorf("%s: %v", path, resp.Header)
+		}
+		if strings.Contains(body, "<script") {
+			t.Errorf("%s answers %q", path, body)
+		}
+	}
+}
