@@ -65,6 +65,9 @@ func Send(ctx context.Context, protocol, dir, address string, bytes int64) (*exe
 }
 
 func again(ctx context.Context, what ...string) (*exec.Cmd, error) {
+	if os.Getenv(variable) != "" {
+		return nil, errors.New("this process was started to move bytes: its program does not begin with mover.Main")
+	}
 	program, err := os.Executable()
 	if err != nil {
 		return nil, err
