@@ -56,10 +56,11 @@ func steady(it vault.Item) bool {
 func (k *keeper) weigh(ctx context.Context, it vault.Item) error {
 	subject, want := "item "+string(it.ID), weightOf(it.Replication.Priority)
 	now, known := k.monitor.last(it.ID)
-	if steady(it) && (!known || now.process != nil) {
-		return nil // who cannot be asked may have it or not
-	}
-	if !steady(it) || cmp.Or(now.route.Weight, homeward.DefaultWeight) == want {
+	known = known && now.process == nil
+	switch {
+	case steady(it) && !known: // who cannot be asked may have it or not
+		return nil
+	case !steady(it), cmp.Or(now.route.Weight, homeward.DefaultWeight) == want:
 		return k.alerts.settle(ctx, fromPriority, subject)
 	}
 	pending := vault.Alert{Code: "priority-pending", Severity: vault.SeverityWarning,
