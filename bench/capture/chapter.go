@@ -86,8 +86,8 @@ func planOf(b *measure.Bench) plan {
 			rounds: min(b.Rounds, 3), holds: []workload{{"randwrite", "4k", 16}}, held: 3 * time.Second,
 		}
 	}
-	p := plan{places: []string{onTmpfs, onFileSystem}, size: 512 << 20, run: 400 * time.Millisecond, replicated: 3 * time.Second,
-		rounds: b.Rounds, held: 15 * time.Second}
+	p := plan{places: []string{onTmpfs, onFileSystem}, size: 512 << 20, run: 400 * time.Millisecond, replicated: 2500 * time.Millisecond,
+		rounds: b.Rounds, held: 10 * time.Second}
 	for _, w := range []workload{{rw: "randread", size: "4k"}, {rw: "randwrite", size: "4k"}, {rw: "randwrite", size: "64k"},
 		{rw: "read", size: "1m"}, {rw: "write", size: "1m"}} {
 		for _, w.depth = range []int{1, 16, 32} {

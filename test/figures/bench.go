@@ -8,11 +8,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/lab"
-	"github.com/homeward-dr/homeward/nbd"
 	"github.com/homeward-dr/homeward/recovery"
 	"github.com/homeward-dr/homeward/test/stage"
 )
@@ -68,29 +66,6 @@ func fill(st *stage.Stage) error {
 		err = e
 	}
 	return err
-}
-
-// off ends the machine at a place, so that somebody else may write to its disks.
-func off(ctx context.Context, st *stage.Stage, p *stage.Place) error {
-	_, err := p.Site.PowerOff(ctx, fmt.Sprintf("figures-%s-%d", p.Name, st.Item.Generation.Number), st.Item.Refs[p.Name], homeward.Stop{Graceful: true, Timeout: 10 * time.Second})
-	for err == nil {
-		var rep homeward.CaptureReport
-		if rep, err = p.Side.Agent.Report(ctx, id(st)); err == nil && rep.Clients == 0 {
-			return nil
-		}
-		time.Sleep(10 * time.Millisecond) // the pace of asking
-	}
-	return err
-}
-
-// export is the disk that the machine has at a place.
-func export(ctx context.Context, st *stage.Stage, p *stage.Place) (*nbd.Client, string, error) {
-	rep, err := p.Side.Agent.Report(ctx, id(st))
-	if err != nil {
-		return nil, "", err
-	}
-	c, err := nbd.Dial(ctx, nbd.ClientOptions{URI: rep.Disks[0].URI})
-	return c, rep.Disks[0].URI, err
 }
 
 // peak is a role's largest resident set, in MiB.
