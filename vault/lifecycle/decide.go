@@ -105,10 +105,13 @@ func (r row) busy(f Facts) *vault.Refusal {
 	if syncing && (r.action == vault.Pause || r.action == vault.Resume) {
 		return nil
 	}
-	if syncing && f.State == vault.Synchronizing && f.Older && r.leg == f.Leg && (r.action == vault.Failover || r.action == vault.FailbackAction) {
-		return nil
-	}
 	no := refuse("", "wait until it has ended, or cancel it", "another job works on the item: "+f.JobScenario)
+	if syncing && f.State == vault.Synchronizing && f.Unfinished == opReprotect && r.leg == f.Leg && (r.action == vault.Failover || r.action == vault.FailbackAction) {
+		if f.Older {
+			return nil
+		}
+		no = olderPoint(f)
+	}
 	no.Job = f.Job
 	return no
 }
