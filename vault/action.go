@@ -26,11 +26,12 @@ const (
 	CompleteMigration Action = "complete-migration"
 	Pause             Action = "pause"
 	Resume            Action = "resume"
+	Adopt             Action = "adopt" // the state that the nodes report, where the item was moved without this vault
 )
 
 // Actions are all of them.
 func Actions() []Action {
-	return []Action{Enable, TestFailover, CleanUpTest, Failover, ChangePoint, Commit, Reprotect, Resync, FailbackAction, CancelFailover, Disable, CompleteMigration, Pause, Resume}
+	return []Action{Enable, TestFailover, CleanUpTest, Failover, ChangePoint, Commit, Reprotect, Resync, FailbackAction, CancelFailover, Disable, CompleteMigration, Pause, Resume, Adopt}
 }
 
 // Which point to recover to.
@@ -74,7 +75,8 @@ type Input struct {
 	Location  string             `json:"location,omitempty"` // OriginalLocation (default) or AlternateLocation
 
 	// Disable: also when its source cannot be told. Failback: go on without what its
-	// source does not do within a minute.
+	// source does not do within a minute. Adopt: also when the side where the machine does
+	// not run cannot be asked.
 	Force bool `json:"force,omitempty"`
 	// Disable, while the item synchronizes: the only state of the side that stands by that
 	// boots, the branch, goes too.
@@ -116,6 +118,7 @@ type Plan struct {
 	Estimate *homeward.Estimate `json:"estimate,omitempty"`
 	Seeds    *SeedsEstimate     `json:"seeds_estimate,omitempty"`
 	Losses   []string           `json:"losses,omitempty"`
+	Adoption *recovery.Adoption `json:"adoption,omitempty"` // of Adopt: what is recorded, what was found, and what will change
 }
 
 // SeedsEstimate is the seeds' own formula beside ours (R161 to R167), in seconds:

@@ -137,7 +137,8 @@ type Admission interface {
 	Tokens(ctx context.Context, q Query) (Page[APIToken], error)
 	DeleteToken(ctx context.Context, name string) error
 	// Reconcile ends the read-only state of a restored vault: with force also while
-	// nodes have not reported.
+	// nodes have not reported. Status.Moved are the items that were moved since the
+	// backup: Adopt is what makes them the vault's again.
 	Reconcile(ctx context.Context, force bool) (Status, error)
 }
 
@@ -152,5 +153,6 @@ type Status struct {
 	Nodes     int       `json:"nodes"`
 	Items     int       `json:"items"`
 	Running   int       `json:"running_jobs"`
+	Moved     []string  `json:"moved,omitempty"`     // items that were moved without this vault, 100 at most: adopt their state
 	Addresses []Address `json:"addresses,omitempty"` // of the vault
 }

@@ -24,6 +24,7 @@ var inputs = map[Action][]string{
 	CompleteMigration: {"force", "overrides"},
 	Pause:             {},
 	Resume:            {},
+	Adopt:             {"force"},
 }
 
 // Inputs are the fields of Input that belong to an action, by their JSON names.

@@ -32,6 +32,7 @@ func itemActions() []itemAction {
 		{"failback", vault.FailbackAction, "Shut the machine down where it runs, and start it at home", "Fail back %s? It is shut down."},
 		{"cancel", vault.CancelFailover, "Take a failover or failback back, before commit", "Take the failover of %s back? What it wrote since goes."},
 		{"disable", vault.Disable, "End protection and delete the recovery points", "End protection of %s and delete its recovery points?"},
+		{"adopt", vault.Adopt, "Take over what the nodes report, where the item was moved without this vault", "Make what the nodes report the state of %s? Nothing is changed at any node."},
 		{"complete-migration", vault.CompleteMigration, "Stay where the machine runs, for good: there is no way back", "Complete the migration of %s? There is no way back."},
 	}
 }

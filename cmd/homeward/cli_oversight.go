@@ -99,7 +99,8 @@ func (r *remote) printStatus(s vault.Status) error {
 		mode = "read-only: " + s.Why
 	}
 	return r.details("vault", mode, "version", s.Version, "epoch", s.Epoch, "store", s.Store, "nodes", s.Nodes, "items", s.Items,
-		"running jobs", s.Running, "addresses", addresses(s.Addresses), "not heard since the restore", strings.Join(s.Unheard, ", "))
+		"running jobs", s.Running, "addresses", addresses(s.Addresses), "not heard since the restore", strings.Join(s.Unheard, ", "),
+		"moved without it (homeward item adopt)", strings.Join(s.Moved, ", "))
 }
 
 func reconcileCommand(r *remote) *cobra.Command {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/homeward-dr/homeward"
+	"github.com/homeward-dr/homeward/recovery"
 	"github.com/homeward-dr/homeward/vault"
 )
 
@@ -43,6 +44,9 @@ func (r *remote) printPlan(p vault.Plan) error {
 			}
 		}
 	}
+	if err := r.printAdoption(p.Adoption); err != nil {
+		return err
+	}
 	if err := r.section("Checks", findingRows(p.Findings, false)); err != nil {
 		return err
 	}
@@ -55,6 +59,24 @@ func (r *remote) printPlan(p vault.Plan) error {
 		return err
 	}
 	return r.bullets("What will be lost", p.Losses)
+}
+
+func (r *remote) printAdoption(a *recovery.Adoption) error {
+	if a == nil {
+		return nil
+	}
+	if err := r.line("\nrecorded: %s\nfound:    %s", a.Recorded, a.Found); err != nil {
+		return err
+	}
+	for _, part := range []struct {
+		title string
+		texts []string
+	}{{"What says so", a.Evidence}, {"What nobody could be asked", a.Unknown}, {"What changes in the record", a.Changes}} {
+		if err := r.bullets(part.title, part.texts); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *remote) printEstimate(e homeward.Estimate) error {

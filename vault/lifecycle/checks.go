@@ -95,6 +95,17 @@ func connected(when vault.State, rule string) check {
 	}
 }
 
+// unlessServed is a check that matters no more once the point is served: what is left of
+// the move takes place where the machine is to run, also when the other site is lost.
+func unlessServed(c check) check {
+	return func(f Facts) *vault.Refusal {
+		if f.State == vault.FailedOver {
+			return nil
+		}
+		return c(f)
+	}
+}
+
 // machineThere: the original location is the machine's own disks; if it is gone,
 // there is another way (R36), which is never chosen by itself.
 func machineThere(f Facts) *vault.Refusal {
@@ -160,4 +171,15 @@ func begunFailover(f Facts) *vault.Refusal {
 		return nil
 	}
 	return refuse("", "a failover or failback can be cancelled until it is committed", "there is no failover to cancel")
+}
+
+// foreign: only who was moved without this vault has something to adopt.
+func foreign(f Facts) *vault.Refusal {
+	switch {
+	case f.Foreign == Yes:
+		return nil
+	case f.Foreign == No:
+		return refuse("", "there is nothing to adopt", "the nodes report what the vault has recorded")
+	}
+	return refuse("", "see why the nodes of the item do not answer", "it is not known whether the nodes report another state than is recorded")
 }

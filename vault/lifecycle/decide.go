@@ -61,7 +61,7 @@ func (r row) transition(f Facts) Transition {
 	t := Transition{
 		Phases:   Phases[vault.State]{Begun: f.State, Next: next, Failed: f.State},
 		Test:     Phases[vault.TestState]{Begun: f.Test, Next: f.Test, Failed: f.Test},
-		Scenario: r.scenario, Title: r.title, Turns: r.turns,
+		Scenario: r.scenario, Title: r.title, Turns: r.turns, Adopts: r.adopts,
 		Moves: r.moves && next != f.State,
 	}
 	if r.tasks != nil {
@@ -80,6 +80,8 @@ func (r row) transition(f Facts) Transition {
 		t.Test.Next = vault.TestNone
 	case vault.TestFailover: // one that failed may have left something behind
 		t.Test = Phases[vault.TestState]{Begun: vault.TestRunning, Next: vault.TestOpen, Failed: vault.TestClosing}
+	case vault.Adopt: // the task that adopts says
+		t.Test = Phases[vault.TestState]{}
 	case vault.CleanUpTest:
 		t.Test = Phases[vault.TestState]{Begun: vault.TestClosing, Next: vault.TestNone, Failed: vault.TestClosing}
 	}
@@ -89,10 +91,10 @@ func (r row) transition(f Facts) Transition {
 // contradicted leaves of a record that cannot be true only the way out.
 func (r row) contradicted(f Facts) *vault.Refusal {
 	wrong := f.standing()
-	if wrong == "" || r.action == vault.Disable {
+	if wrong == "" || r.action == vault.Disable || r.action == vault.Adopt {
 		return nil
 	}
-	return refuse("", "compare the item with what its sites report; disable it and enable it anew if it stays so", wrong)
+	return refuse("", "adopt the state that its nodes report; disable it and enable it anew if there is none", wrong)
 }
 
 // busy: one thing at a time. Replication may be paused while it is what is waited for,
@@ -126,7 +128,7 @@ func (r row) migrated(f Facts) *vault.Refusal {
 // cutShort: a list that was cut short is ended or given up before anything else but
 // what a test failover left, which is no part of any list.
 func (r row) cutShort(f Facts) *vault.Refusal {
-	if f.Unfinished == "" || r.action == vault.CleanUpTest || r.action == vault.Disable && f.Force || slices.Contains(finishing(f.Unfinished, f.Leg), r.action) {
+	if f.Unfinished == "" || r.action == vault.CleanUpTest || r.action == vault.Adopt || r.action == vault.Disable && f.Force || slices.Contains(finishing(f.Unfinished, f.Leg), r.action) {
 		return nil
 	}
 	remedy := "disable it with force if nothing else helps"

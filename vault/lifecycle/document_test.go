@@ -83,6 +83,7 @@ reason below.
 		allowed, _ := lifecycle.Allowed(older)
 		row(&b, older, allowed, " after a reprotect, a point from before is asked for")
 	}
+	b.WriteString("\nWherever the nodes report another state than is recorded, `adopt` is possible as well:\nit leads to the state found, whichever that is.\n")
 	b.WriteString("\nA job that fails or is cancelled leaves the state as the last task that ended left\nit (in brackets below); a list of calls that it left unfinished is ended, or given\nup, before anything else is possible. `disable` with force gives up anything;\namid a synchronization after a reprotect it must be told to let the branch go, too.\n")
 	plans(&b)
 	b.WriteString("\n## Why not\n" + refusals.String())
@@ -140,6 +141,9 @@ func plans(b *strings.Builder) {
 				f := favourable(s, at, leg, vault.TestNone)
 				if a == vault.CleanUpTest {
 					f.Test = vault.TestOpen
+				}
+				if a == vault.Adopt {
+					f.Foreign = lifecycle.Yes
 				}
 				if t, no := lifecycle.Decide(f, a); no == nil {
 					what := string(a)

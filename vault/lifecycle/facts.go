@@ -83,6 +83,7 @@ type Facts struct {
 	Other      Truth // the site where the machine does not run is connected
 	Committing Truth // the failed-over copy already is being made the replica
 	Machine    Truth // the original machine is still in its site's inventory
+	Foreign    Truth // the nodes report another state of the item than its record
 	Paused     bool  // replication
 	// Interrupted says that the failover gave a synchronization up, which its cancel goes
 	// on with.
@@ -113,6 +114,9 @@ func (f Facts) After(t Transition) Facts {
 	}
 	if t.Moves || t.Turns {
 		f.Points, f.FirstPoint, f.Other, f.Committing = Count{}, Unknown, Unknown, Unknown
+	}
+	if t.Adopts {
+		f.Foreign, f.Points, f.FirstPoint, f.Other, f.Committing = No, Count{}, Unknown, Unknown, Unknown
 	}
 	if f.State == None {
 		f = Facts{}

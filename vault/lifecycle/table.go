@@ -19,6 +19,7 @@ type Transition struct {
 	Tasks    []Task
 	Moves    bool // success leaves the machine running at the other site
 	Turns    bool // success leaves the other leg in force, from the task that makes it Synchronizing on
+	Adopts   bool // state, place, leg and test become what was found
 }
 
 // Stopped is the item's state when the job failed or was cancelled: what the
@@ -57,6 +58,7 @@ type row struct {
 	keep     bool          // the state stays
 	moves    bool          // the machine, unless the state stays
 	turns    bool          // the leg in force
+	adopts   bool          // whatever state, place and leg the nodes report
 	tasks    func(Facts) []Task
 	needs    []check // in the order in which they are told
 	lacking  hint    // what to do where the state is another one, unless the state says more
@@ -87,7 +89,7 @@ func rows() []row {
 			from: standings(), keep: true, tasks: cleanUpTasks, needs: []check{testOpen}, ifOpen: true},
 		{action: vault.Failover, scenario: "UnplannedFailover", title: "Failover", // T5, T6; a disaster does not wait for a clean-up
 			from: []vault.State{vault.Protected, vault.Synchronizing}, resumes: []string{opFailOver}, leg: Forward, next: vault.FailedOver, moves: true, tasks: failoverTasks, ifOpen: true,
-			needs: []check{single, olderPoint, pointsKnown, connected("", "R7")}},
+			needs: []check{single, olderPoint, pointsKnown, unlessServed(connected("", "R7"))}},
 		{action: vault.ChangePoint, scenario: "ChangePit", title: "Change recovery point", // T7
 			from: []vault.State{vault.FailedOver}, next: vault.FailedOver, tasks: changePointTasks, needs: []check{notCommitting, anotherPoint},
 			lacking: hint{remedy: "a point is chosen between failover and commit"}},
@@ -102,7 +104,7 @@ func rows() []row {
 			from: []vault.State{vault.Protected, vault.Synchronizing}, next: vault.Protected, tasks: resyncTasks, needs: []check{notPaused}},
 		{action: vault.FailbackAction, scenario: "PlannedFailover", title: "Failback", // T12
 			from: []vault.State{vault.Protected, vault.Synchronizing}, resumes: []string{opFailBack, opFailOver}, leg: Reverse, next: vault.FailedOver, moves: true, tasks: failbackTasks,
-			needs:   []check{single, olderPoint, firstPoint, shipping, connected("", "R17")},
+			needs:   []check{single, olderPoint, unlessServed(firstPoint), shipping, unlessServed(connected("", "R17"))},
 			lacking: hint{remedy: "failback follows a reprotect that is complete", rule: "R3"}},
 		{action: vault.CancelFailover, scenario: "CancelFailover", title: "Cancel failover", // T8
 			from: []vault.State{vault.FailedOver, vault.Protected, vault.Synchronizing}, next: vault.Protected, moves: true, tasks: cancelTasks,
@@ -117,7 +119,14 @@ func rows() []row {
 			from: []vault.State{vault.Protected, vault.Synchronizing}, keep: true, needs: []check{notPaused}, ifOpen: true},
 		{action: vault.Resume, title: "Resume replication",
 			from: []vault.State{vault.Protected, vault.Synchronizing}, keep: true, needs: []check{paused}, ifOpen: true},
+		{action: vault.Adopt, scenario: "AdoptItem", title: "Adopt the state found",
+			from: moved(), keep: true, adopts: true, tasks: adoptTasks, needs: []check{foreign}, ifOpen: true},
 	}
+}
+
+// moved are the states from which an item may be found elsewhere.
+func moved() []vault.State {
+	return []vault.State{vault.Enabling, vault.Synchronizing, vault.Protected, vault.FailedOver, vault.Committed}
 }
 
 func rowOf(a vault.Action) (row, bool) {

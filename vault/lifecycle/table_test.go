@@ -69,7 +69,7 @@ func favourable(s vault.State, at lifecycle.End, leg lifecycle.Leg, test vault.T
 		return lifecycle.Facts{}
 	}
 	return lifecycle.Facts{State: s, At: at, Leg: leg, Test: test, Points: lifecycle.Count{N: 3, Known: true},
-		FirstPoint: lifecycle.Yes, Other: lifecycle.Yes, Committing: lifecycle.No, Machine: lifecycle.Yes}
+		FirstPoint: lifecycle.Yes, Other: lifecycle.Yes, Committing: lifecycle.No, Machine: lifecycle.Yes, Foreign: lifecycle.No}
 }
 
 func name(s vault.State) string {

@@ -62,6 +62,8 @@ const (
 	DisablePreflight  = "DisableProtectionPreflightChecksTask"
 	DisableTask       = "DisableProtectionTask"
 	RemoveReplicas    = "RemoveReplicasTask"
+	AdoptPreflight    = "AdoptPreflightChecksTask"
+	AdoptTask         = "AdoptStateTask"
 	MigratePreflight  = "CompleteMigrationPreflightChecksTask"
 	CompleteMigration = "CompleteMigrationTask"
 )
@@ -197,5 +199,12 @@ func migrateTasks(Facts) []Task {
 		{Name: MigratePreflight, Title: "Prerequisite check"},
 		{Name: CommitFailover, Title: "Committing failover", Then: vault.Committed, Whole: true},
 		{Name: CompleteMigration, Title: "Completing migration", Then: vault.Migrated, Whole: true},
+	}
+}
+
+func adoptTasks(Facts) []Task {
+	return []Task{
+		{Name: AdoptPreflight, Title: "Asking the nodes and sites of both sides"},
+		{Name: AdoptTask, Title: "Adopting the state found"},
 	}
 }

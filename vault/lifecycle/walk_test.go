@@ -23,10 +23,13 @@ func seen(f lifecycle.Facts, truth func(name string) lifecycle.Truth, points int
 	}
 	f.Points = lifecycle.Count{N: points, Known: points >= 0}
 	f.FirstPoint, f.Other, f.Machine, f.Committing = truth("first point"), truth("other"), truth("machine"), truth("committing")
+	f.Foreign = truth("foreign")
 	return f
 }
 
-func good(name string) lifecycle.Truth { return lifecycle.TruthOf(name != "committing") }
+func good(name string) lifecycle.Truth {
+	return lifecycle.TruthOf(name != "committing" && name != "foreign")
+}
 
 // enabled are the facts of an item at the end of an enable.
 func apply(f lifecycle.Facts, t lifecycle.Transition) lifecycle.Facts {

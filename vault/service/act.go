@@ -208,6 +208,9 @@ func (s *recoveries) checkWay(ctx context.Context, it vault.Item, req vault.Acti
 			return homeward.Errorf("reprotect", homeward.Invalid, "direction", "leave it out: it follows from where the item runs (R38)", "the way from %s to %s is not the one that is possible", req.Input.Direction.From, req.Input.Direction.To)
 		}
 		return s.placement.checkReprotect(ctx, it, d, req.Input)
+	case vault.Adopt:
+		_, _, err := s.adoption(ctx, it, req.Input.Force)
+		return err
 	case vault.TestFailover: // before there is anything to clean up
 		site, err := s.roles.Site(otherSite(it))
 		if err != nil {

@@ -23,6 +23,7 @@ const (
 	fromJobs      = "jobs"
 	fromKeeper    = "keeper"
 	fromDoubt     = "doubt"
+	fromRecord    = "record"
 )
 
 // alerts keeps what somebody should know, until its cause is gone. Safe for

@@ -101,7 +101,7 @@ func (k *keeper) look(ctx context.Context, id homeward.ItemID) error {
 	if it, err = k.rename(ctx, it); err != nil {
 		return err
 	}
-	foreign, err := k.adopt(ctx, it)
+	foreign, err := k.alerts.learn(ctx, it, k.registry.MaxGeneration(it.ID))
 	if err != nil || foreign { // where the machine runs is not known: what is taken for a copy may be the machine
 		return err
 	}
@@ -280,31 +280,4 @@ func doubt(it vault.Item, unknown error) []vault.Alert {
 	return []vault.Alert{{Code: "old-machine-unknown", Severity: vault.SeverityWarning,
 		Text:   fmt.Sprintf("it is not known whether the machine still runs at site %s, which it was failed over from (R46)", otherSite(it)),
 		Remedy: "see there that it is off, or keep users off it; when the site returns the vault looks by itself"}}
-}
-
-// adopt learns of generations that others have raised (an offline recovery at a
-// master target, or what was done after the backup that this vault was restored
-// from): what the vault issues is above them.
-func (k *keeper) adopt(ctx context.Context, it vault.Item) (foreign bool, err error) {
-	return adopt(ctx, k.core, k.alerts, it, k.registry.MaxGeneration(it.ID))
-}
-
-func adopt(ctx context.Context, c *core, a *alerts, it vault.Item, reported homeward.Generation) (foreign bool, err error) {
-	subject, r := "item "+string(it.ID), it.Record
-	if !reported.Fences(r.Generation) || reported == r.Next {
-		return false, a.settle(ctx, fromNodes, subject)
-	}
-	if reported.Number >= r.Next.Number {
-		_, err := c.store.Items.Change(ctx, string(it.ID), func(it *vault.Item) error {
-			it.Record.Next = homeward.Generation{Number: reported.Number + 1, ID: homeward.NewID()}
-			return nil
-		})
-		if err != nil {
-			return true, err
-		}
-	}
-	return true, a.settle(ctx, fromNodes, subject, vault.Alert{Code: "generation-foreign", Severity: vault.SeverityCritical,
-		Text: fmt.Sprintf("nodes have generation %d in force, and the vault knows of %d: the item was moved by somebody else, as by an offline recovery, or after the backup that the vault was restored from",
-			reported.Number, r.Generation.Number),
-		Remedy: "find out where the machine runs now, before anything is done with the item; what the vault does next is above that generation and wins"})
 }

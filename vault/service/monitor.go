@@ -148,6 +148,11 @@ func (m *monitor) settle(ctx context.Context, it vault.Item, h heard, r vault.Re
 	if !answered(h.target) {
 		return nil
 	}
+	if answered(h.agent) {
+		if err := m.tellOtherwise(ctx, it, h); err != nil {
+			return err
+		}
+	}
 	said := alarms(h.replica.Alarms)
 	if h.replica.Fault != "" {
 		said = append(said, vault.Alert{Code: "replica-fault", Severity: vault.SeverityCritical, Text: h.replica.Fault, Remedy: h.replica.Remedy})

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/homeward-dr/homeward/vault"
+	"github.com/homeward-dr/homeward/vault/lifecycle"
 )
 
 // oversight is vault.Oversight: watching.
@@ -92,6 +93,9 @@ func (o *oversight) Status(ctx context.Context) (vault.Status, error) {
 	return o.status(ctx)
 }
 
+// maxMoved bounds Status.Moved.
+const maxMoved = 100
+
 // status is how the vault stands.
 func (c *core) status(ctx context.Context) (s vault.Status, err error) {
 	s = vault.Status{Version: c.version, Store: c.store.Kind(), Addresses: c.addresses}
@@ -111,11 +115,14 @@ func (c *core) status(ctx context.Context) (s vault.Status, err error) {
 			s.Unheard = append(s.Unheard, n.Name)
 		}
 	}
-	for _, err := range c.store.Items.All(ctx, vault.Query{}) {
+	for it, err := range c.store.Items.All(ctx, vault.Query{}) {
 		if err != nil {
 			return s, err
 		}
 		s.Items++
+		if len(s.Moved) < maxMoved && c.foreign(it, heard{}) == lifecycle.Yes {
+			s.Moved = append(s.Moved, string(it.ID))
+		}
 	}
 	for _, err := range c.store.Jobs.All(ctx, vault.Query{State: string(vault.JobRunning)}) {
 		if err != nil {

@@ -85,6 +85,9 @@ func (s *recoveries) foretell(ctx context.Context, it vault.Item, req vault.Acti
 			p.Allowed, p.Why = false, f.Rule+": "+f.Text
 		}
 	}
+	if req.Action == vault.Adopt {
+		return s.foretellAdoption(ctx, it, req, p)
+	}
 	loaded, err := s.look(ctx, it)
 	if err != nil {
 		return err

@@ -44,7 +44,7 @@ func (a *admission) Reconcile(ctx context.Context, force bool) (vault.Status, er
 			if it, err = redraw(ctx, a.core, it); err != nil {
 				return err
 			}
-			if _, err := adopt(ctx, a.core, a.alerts, it, a.registry.MaxGeneration(it.ID)); err != nil {
+			if _, err := a.alerts.learn(ctx, it, a.registry.MaxGeneration(it.ID)); err != nil {
 				return err
 			}
 		}

@@ -76,6 +76,7 @@ func (c *core) standing(ctx context.Context, it vault.Item, h heard) (lifecycle.
 	if it.Direction.From != it.Original.Site {
 		f.Leg = lifecycle.Reverse
 	}
+	f.Foreign = c.foreign(it, h)
 	if it.Record != nil {
 		f.Unfinished, f.Interrupted = it.Record.List.Op, it.Record.Interrupted != nil
 	}

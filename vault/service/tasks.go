@@ -63,6 +63,9 @@ func tasks() map[string]task {
 		lifecycle.MigratePreflight:  standing(),
 		lifecycle.CompleteMigration: migrate,
 
+		lifecycle.AdoptPreflight: adoptPreflight,
+		lifecycle.AdoptTask:      adopt,
+
 		lifecycle.RemoveReplacedDisks: removeReplaced,
 	}
 }
