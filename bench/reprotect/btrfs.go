@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -32,6 +33,9 @@ func (r *rig) makeSnapshots(ctx context.Context, size int64) (_ *snapshots, err 
 			err = errors.Join(err, s.close(context.WithoutCancel(ctx)))
 		}
 	}()
+	if err := unmountDead(ctx); err != nil {
+		return nil, err
+	}
 	for _, at := range []string{s.source, s.target} {
 		if err := os.MkdirAll(at, 0o700); err != nil {
 			return nil, err
@@ -60,6 +64,35 @@ func (r *rig) makeSnapshots(ctx context.Context, size int64) (_ *snapshots, err 
 	}
 	_, err = r.take(ctx, pids{}, away, home, nil, func(x *attempt) error { return s.send(ctx, x, 0) })
 	return s, err
+}
+
+// unmountDead unmounts what killed runs left mounted, and removes their images.
+func unmountDead(ctx context.Context) error {
+	mounts, err := os.ReadFile("/proc/mounts")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(mounts)) {
+		f := strings.Fields(line)
+		if len(f) < 3 || f[2] != "btrfs" {
+			continue
+		}
+		var pid int
+		dir := filepath.Dir(f[1]) // of a rig
+		if _, err := fmt.Sscanf(filepath.Base(dir), rigName+"%d-", &pid); err != nil {
+			continue
+		}
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); !errors.Is(err, os.ErrNotExist) {
+			continue // alive
+		}
+		if err := command(ctx, "umount", f[1]); err != nil {
+			return err
+		}
+		if err := errors.Join(os.Remove(f[1]), os.Remove(f[1]+".img")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *snapshots) at(root string, rest ...string) string {

@@ -22,8 +22,11 @@ func (r *rig) bulk(ctx context.Context, f *measure.Figure) error {
 		return err
 	}
 	dir, bytes := filepath.Join(r.dir, "mover"), 4*gib
-	if r.b.Smoke {
+	switch {
+	case r.b.Smoke:
 		bytes = 64 * mib
+	case r.quick():
+		bytes = gib
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -32,9 +35,9 @@ func (r *rig) bulk(ctx context.Context, f *measure.Figure) error {
 		return err
 	}
 	var contenders []measure.Contender
-	for name, protocol := range map[string]string{ourTransport: mover.Ship, bareHTTP: mover.Bare} {
-		contenders = append(contenders, measure.Contender{Name: name, Measure: func(ctx context.Context) (measure.Values, error) {
-			return r.move(ctx, protocol, dir, bytes)
+	for _, c := range []struct{ name, protocol string }{{ourTransport, mover.Ship}, {bareHTTP, mover.Bare}} {
+		contenders = append(contenders, measure.Contender{Name: c.name, Measure: func(ctx context.Context) (measure.Values, error) {
+			return r.move(ctx, c.protocol, dir, bytes)
 		}})
 	}
 	r.b.Say("  bulk copy over TLS, %s", size(bytes))

@@ -31,6 +31,9 @@ const (
 	away = "away"
 )
 
+// rigName begins the name of a rig's directory; the pid of its process follows.
+const rigName = "way-"
+
 func newRig(ctx context.Context, b *measure.Bench) (_ *rig, err error) {
 	r := &rig{b: b, seed: b.Seed}
 	defer func() {
@@ -41,7 +44,7 @@ func newRig(ctx context.Context, b *measure.Bench) (_ *rig, err error) {
 	if r.net, err = network.New(ctx, home, away); err != nil {
 		return nil, err
 	}
-	if r.dir, err = os.MkdirTemp(b.Dir, "way-"); err != nil {
+	if r.dir, err = os.MkdirTemp(b.Dir, fmt.Sprintf("%s%d-", rigName, os.Getpid())); err != nil {
 		return nil, err
 	}
 	r.brief, err = os.MkdirTemp(b.Memory, "s")
