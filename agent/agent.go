@@ -256,7 +256,8 @@ func (it *item) unopened() bool {
 
 // Close ends the agent: guests' requests in progress are answered until ctx ends,
 // then they are cut off; what is not shipped stays in the maps. The next Open
-// goes on from there.
+// goes on from there. A disk that is away (behind NBD, its server gone) is not waited
+// for: its guest is cut off at once, and the next Open finds what a kill leaves.
 func (a *Agent) Close(ctx context.Context) error {
 	a.mu.Lock()
 	items := make([]*item, 0, len(a.items))
@@ -270,12 +271,20 @@ func (a *Agent) Close(ctx context.Context) error {
 		it.halt()
 		it.calls.Unlock()
 	}
+	for _, it := range items {
+		defer it.abandon(ctx)()
+	}
 	errs := []error{a.host.server.Close(ctx)}
 	a.serve.Wait()
 	for _, it := range items {
 		it.calls.Lock()
 		it.endProof()
-		errs = append(errs, it.shut(ctx))
+		err := it.shut(ctx)
+		if err != nil && it.abandoned.Load() {
+			a.host.cfg.Log.Warn("ended without its disks: the next start finds what a kill leaves", "item", it.id, "error", err)
+			err = nil
+		}
+		errs = append(errs, err)
 		it.calls.Unlock()
 	}
 	return homeward.Wrap(errors.Join(append(errs, a.lock.Unlock())...), "close agent", a.host.cfg.Dir)

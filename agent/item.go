@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -39,8 +40,10 @@ type item struct {
 	broken   error // why its record cannot be read; never changes
 	alarms   *alarms
 	complete atomic.Bool // record.Complete
-	turn     turn
-	proof    proof
+	// abandoned says that disks were given up at the agent's end: they were away.
+	abandoned atomic.Bool
+	turn      turn
+	proof     proof
 
 	judging  sync.Mutex  // held while blocks become suspect, and while they are cleared; before mu
 	suspects homeward.ID // names the suspect set; guarded by judging
@@ -286,6 +289,25 @@ func (it *item) using() (done func()) {
 		return nil
 	}
 	return it.use.RUnlock
+}
+
+// abandon gives up disks that are away, now or once ctx has ended, so that nobody waits
+// for what they were asked. stop ends that.
+func (it *item) abandon(ctx context.Context) (stop func()) {
+	it.mu.Lock()
+	disks := slices.Clone(it.disks)
+	it.mu.Unlock()
+	give := func(always bool) {
+		for _, d := range disks {
+			if remote, ok := d.(interface{ Away() bool }); ok && (always || remote.Away()) {
+				it.abandoned.Store(true)
+				_ = d.Close() // its requests fail as cancelled, which no guest is told
+			}
+		}
+	}
+	give(false)
+	end := context.AfterFunc(ctx, func() { give(true) })
+	return func() { end() }
 }
 
 // shut closes what open opened. keep must not run.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,12 +54,17 @@ type Installation struct {
 type Place struct {
 	Name                           string
 	Config, Agent, Process, Target *Program
+	Second                         *Program   // another master target, from AddTarget on; else nil
 	In                             *link.Link // what comes from the other site passes here
 }
 
 // Programs are the place's, in the order in which they are started.
 func (p *Place) Programs() []*Program {
-	return []*Program{p.Target, p.Process, p.Agent, p.Config}
+	all := []*Program{p.Target, p.Process, p.Agent, p.Config}
+	if p.Second != nil {
+		all = append([]*Program{p.Second}, all...)
+	}
+	return all
 }
 
 // maxDir leaves room below the directory for the longest socket name: a unix
@@ -198,6 +204,33 @@ func (in *Installation) AddSite(ctx context.Context, name string, machines ...ho
 	return p, in.startSite(ctx, p)
 }
 
+// AddTarget enrols a second master target at a place, which sees the same disks, and
+// starts it. What comes to it from outside passes no emulated link.
+func (in *Installation) AddTarget(ctx context.Context, p *Place) (err error) {
+	name := "mt-2-" + p.Name
+	retention := in.Retention(p.Name) + "-2"
+	if err := os.MkdirAll(retention, 0o700); err != nil {
+		return homeward.Errorf("install", homeward.IO, retention, "make the directory writable", "%w", err)
+	}
+	if p.Second, err = in.node(ctx, p.Name, "master-target", name, "--listen", in.host.Address(), "--retention", retention); err != nil {
+		return err
+	}
+	if err := p.Second.Start(ctx, in.Executable); err != nil {
+		return err
+	}
+	return in.ready(ctx, p.Second)
+}
+
+// ready waits until the vault hears a node that was started.
+func (in *Installation) ready(ctx context.Context, prog *Program) error {
+	prog.Env = nil // enrolled
+	return in.Operator.Until(ctx, func() (bool, error) {
+		var n vault.Node
+		err := in.Operator.Ask(ctx, &n, "node", "show", prog.Name)
+		return n.State == vault.NodeReady, err
+	})
+}
+
 // short are the names of roles in names of nodes.
 var short = map[string]string{"master-target": "mt", "process-server": "ps", "agent": "agent", "configuration-server": "cs"}
 
@@ -211,13 +244,7 @@ func (in *Installation) startSite(ctx context.Context, p *Place) error {
 		return err
 	}
 	for _, prog := range p.Programs() {
-		prog.Env = nil // enrolled
-		err := in.Operator.Until(ctx, func() (bool, error) {
-			var n vault.Node
-			err := in.Operator.Ask(ctx, &n, "node", "show", prog.Name)
-			return n.State == vault.NodeReady, err
-		})
-		if err != nil {
+		if err := in.ready(ctx, prog); err != nil {
 			return err
 		}
 	}
@@ -238,7 +265,7 @@ func (in *Installation) Datastore(site string) string {
 // machines end with its configuration server, or else by EndMachines.
 func (in *Installation) Lose(p *Place) {
 	p.In.Cut()
-	for _, prog := range []*Program{p.Config, p.Agent, p.Process, p.Target} {
+	for _, prog := range slices.Backward(p.Programs()) {
 		prog.Kill()
 	}
 }
@@ -292,6 +319,7 @@ func (in *Installation) Close() error {
 		func(p *Place) *Program { return p.Agent },
 		func(p *Place) *Program { return p.Process },
 		func(p *Place) *Program { return p.Target },
+		func(p *Place) *Program { return p.Second },
 	} {
 		for _, p := range in.places {
 			if prog := pick(p); prog != nil {

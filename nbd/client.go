@@ -155,6 +155,14 @@ func Opener(o ClientOptions) block.Opener {
 	}
 }
 
+// Away reports whether there is no connection now: requests wait until it is back, or
+// for as long as ReconnectDeadline.
+func (c *Client) Away() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.link == nil
+}
+
 // Size is the size of the export in bytes, as it was at Dial.
 func (c *Client) Size() int64 { return c.export.size }
 

@@ -12,6 +12,9 @@ func (t *task) answer(more bool) {
 	out := t.session.out
 	switch {
 	case t.err != nil:
+		if homeward.KindOf(t.err) == homeward.Canceled { // no failure of the disk: who asks again elsewhere is answered there
+			t.session.cut()
+		}
 		out.post(parcel{head: t.failure(), owner: t}, more)
 	case t.cmd == cmdRead:
 		out.post(parcel{head: t.data(), owner: t}, more)
