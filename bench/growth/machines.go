@@ -94,7 +94,7 @@ func (c *crowd) gather(ctx context.Context, n int) error {
 	g.SetLimit(4)
 	for i := range n {
 		g.Go(func() error {
-			f, err := os.Create(c.image(i))
+			f, err := os.OpenFile(c.image(i), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 			if err != nil {
 				return err
 			}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"github.com/homeward-dr/homeward/bench/measure"
+	"github.com/homeward-dr/homeward/durable"
 )
 
 // folder holds plots and results, beside the document.
@@ -29,7 +30,7 @@ func Write(dir string, r measure.Result) error {
 			if err != nil {
 				return fmt.Errorf("figure %s: %w", f.Name, err)
 			}
-			if err := os.WriteFile(filepath.Join(plots, p.Name+".svg"), image, 0o644); err != nil {
+			if err := durable.WriteFile(durable.OS(), filepath.Join(plots, p.Name+".svg"), image, 0o644); err != nil {
 				return err
 			}
 		}
@@ -38,14 +39,14 @@ func Write(dir string, r measure.Result) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(plots, "results.json"), append(raw, '\n'), 0o644); err != nil {
+	if err := durable.WriteFile(durable.OS(), filepath.Join(plots, "results.json"), append(raw, '\n'), 0o644); err != nil {
 		return err
 	}
 	var doc bytes.Buffer
 	if err := markdown(&doc, r, folder); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, folder+".md"), doc.Bytes(), 0o644)
+	return durable.WriteFile(durable.OS(), filepath.Join(dir, folder+".md"), doc.Bytes(), 0o644)
 }
 
 // Read reads a results.json.
