@@ -79,14 +79,24 @@ func (s *recoveries) act(ctx context.Context, req vault.ActionRequest, caller va
 	return j, err
 }
 
-// endWait ends the job that waits for the first point of a direction.
+// endWait ends the job that waits for the first point of a direction. In a vault that was
+// just started it may not run yet: then it is told in a moment.
 func (s *recoveries) endWait(ctx context.Context, id string) error {
-	_, err := s.engine.Tell(ctx, vault.JobRequest{ID: id, Action: vault.JobCancel})
-	if err != nil && homeward.KindOf(err) != homeward.Conflict { // else it has ended, or is told already
+	moment, cancel := context.WithTimeout(ctx, monitorTimeout)
+	defer cancel()
+	for {
+		_, err := s.engine.Tell(ctx, vault.JobRequest{ID: id, Action: vault.JobCancel})
+		switch homeward.KindOf(err) {
+		case "", homeward.Conflict: // it has ended, or is told already
+			_, err = s.engine.Wait(ctx, id)
+			return err
+		case homeward.Unavailable:
+			if pause(moment, operationEvery) == nil {
+				continue
+			}
+		}
 		return err
 	}
-	_, err = s.engine.Wait(ctx, id)
-	return err
 }
 
 // asked finds the job that the same request made before.
