@@ -153,6 +153,8 @@ var found = []finding{
 		words: "failed over from away to home, not committed, generation 3"},
 	{name: "a failback was cancelled", home: side(noAgent, replica(4, 4), off), away: side(based(capture(4, "ps"), pos(4, 0)), view(promoted, 2, pos(1, 5)), on),
 		words: "protected: runs at away, replicates to home, generation 4"},
+	{name: "a cancel of a failback was cut short", home: side(noAgent, replica(4, 4), off), away: side(handedOver(2, 3), view(promoted, 2, pos(1, 5)), off),
+		words: `protected: runs at away, replicates to home, generation 2, "cancel failover" cut short`, again: "cancel failover"},
 	{name: "failback committed", home: side(capture(3, ""), view(promoted, 3, pos(2, 4)), on), away: side(handedOver(2, 3), view(promoted, 2, pos(1, 5)), noMachine),
 		words: "committed: runs at home, not protected, generation 3"},
 	{name: "protected again", home: side(capture(3, "ps"), view(promoted, 3, pos(2, 4)), on), away: side(noAgent, replica(3, 7), noMachine),

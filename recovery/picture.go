@@ -99,17 +99,17 @@ func (a *adopting) captured() (picture, error) {
 	switch {
 	case y.takes() && y.Target.V.Generation == g:
 		return a.replicates(now, committed, view), nil
+	case y.takes() && y.Target.V.Generation.Fences(g):
+		if a.newest.Number > y.Target.V.Generation.Number {
+			return now, a.contradiction("%s takes generation %d, and a node knows of %d, which nobody acts for", y.name, y.Target.V.Generation.Number, a.newest.Number)
+		}
+		return a.cancelled(x, y, g), nil
 	case committed:
 		now.state, now.view = Committed, view
 		if !y.Target.known() && x.Agent.V.Sink != "" { // force: it replicates, and nobody can say how far
 			now.state, now.list = Synchronizing, reversing(g)
 		}
 		return now, nil
-	case y.takes() && y.Target.V.Generation.Fences(g):
-		if a.newest.Number > y.Target.V.Generation.Number {
-			return now, a.contradiction("%s takes generation %d, and a node knows of %d, which nobody acts for", y.name, y.Target.V.Generation.Number, a.newest.Number)
-		}
-		return a.cancelled(x, y, g), nil
 	case y.takes():
 		return a.cancelled(x, y, g), nil
 	case !y.Target.known(): // force: see trust
