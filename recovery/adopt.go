@@ -283,12 +283,12 @@ func strayed(r *Record, now picture) (lost []string) {
 	default:
 		return nil
 	}
-	got := to.Target.V.Applied.Generation
+	got := to.Target.V.Applied
 	switch leg, live := from.leg(); {
-	case live:
-		r.Strayed = leg.Number > got.Number
+	case live: // one that began at what the replica has, as a cancel's, need not have shipped
+		r.Strayed = leg.Number > got.Generation.Number && from.Agent.V.Base != got.Base(leg)
 	case !from.Agent.known(): // what came between, if anything did, is not known
-		r.Strayed = now.view.Generation.Number > got.Number+1
+		r.Strayed = now.view.Generation.Number > got.Generation.Number+1
 	}
 	if !r.Strayed {
 		return nil

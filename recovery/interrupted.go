@@ -20,7 +20,7 @@ func (it *Item) mayFailOver(ctx context.Context, point homeward.Position) error 
 	if it.resumes(opFailOver, point) {
 		return nil
 	}
-	if it.List.Op != opReprotect && it.List.Op != opFailOver {
+	if it.List.Op != opFailOver && !it.older() {
 		return homeward.Errorf(opFailOver, homeward.Conflict, "item "+string(it.ID()),
 			"wait until the first recovery point of this direction stands (R3)", "the standby side held nothing before this synchronization (%s)", it.List.Op)
 	}
@@ -36,12 +36,20 @@ func (it *Item) mayFailOver(ctx context.Context, point homeward.Position) error 
 	return homeward.Errorf(opFailOver, homeward.NotFound, point.String(), "choose a bootable one from the list of points", "no such point of %s", it.ID())
 }
 
-// interrupt keeps what a synchronization had still to do, as a failover gives it up.
+// interrupt keeps what a synchronization had still to do, as a failover gives it up. One
+// that was led to another master target meanwhile does not know that any more: all is
+// compared.
 func (it *Item) interrupt() {
-	if it.State == Synchronizing && it.List.Op == opReprotect {
-		list := it.List
-		it.Interrupted = &list
+	list := it.List
+	switch {
+	case it.State == Synchronizing && list.Op == opReprotect:
+	case it.State == Synchronizing && list.Op == opReassociate:
+		list = Unfinished{Op: opReprotect, Next: list.Next, Done: map[string]bool{}, Began: list.Began, Differ: it.noDifferences()}
+		list.Differ.suspectAll(errStrayed.Error())
+	default:
+		return
 	}
+	it.Interrupted = &list
 }
 
 // goOn ends a cancel: the item is what it was before the failover. The capture that

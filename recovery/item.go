@@ -110,7 +110,7 @@ func (it *Item) require(op string, states ...State) error {
 			return nil
 		}
 	}
-	remedy := "see the lifecycle in recovery/DESIGN.md for what is possible now"
+	remedy := "see 'homeward item show " + string(it.ID()) + "' for what is possible now"
 	if it.State == Synchronizing {
 		remedy = "wait until the first recovery point of this direction stands (R3)"
 	}

@@ -30,7 +30,7 @@ func (it *Item) leave(l Left) {
 // force, and its disks removed. target nil: it is known never to come back, and only the
 // disks go. After an error it is Left still, and is called again.
 func (it *Item) RemoveLeft(ctx context.Context, l Left, target homeward.MasterTarget) error {
-	if l.Target == it.Standby.TargetName || it.Leaving != nil && l.Target == it.Leaving.To {
+	if l.Target == it.Standby.TargetName || l.Target == it.Running.TargetName || it.Leaving != nil && l.Target == it.Leaving.To {
 		target = nil // it has the item again, which is not to be forgotten
 	}
 	return it.removeLeft(ctx, l, target)

@@ -97,6 +97,12 @@ func (a *adopting) captured() (picture, error) {
 	view, promoted := x.serves(homeward.ReplicaPromoted)
 	committed := promoted && view.Generation == g
 	switch {
+	case y.takes() && y.Target.V.Generation == g && strays(x, y):
+		if !a.force {
+			return now, a.refuse(homeward.Unavailable, "bring back the master target that it ships to; if that one is lost, adopt with force: then it replicates to that at "+y.name+", and all blocks are compared",
+				"the agent at %s ships to another master target than that at %s, whose replica is older", x.name, y.name)
+		}
+		return a.cancelled(x, y, g), nil
 	case y.takes() && y.Target.V.Generation == g:
 		return a.replicates(now, committed, view), nil
 	case y.takes() && y.Target.V.Generation.Fences(g):
@@ -121,6 +127,14 @@ func (a *adopting) captured() (picture, error) {
 	}
 	return now, a.refuse(homeward.Conflict, "disable the item, with force if a side is away, and enable the machine anew",
 		"no master target has a replica of what runs at %s: the item was disabled, or its replica is lost", x.name)
+}
+
+// strays reports whether x's leg began with an empty replica that is not y's: y was only
+// told of the generation, as a master target is that is being left.
+func strays(x, y party) bool {
+	g, _ := x.leg()
+	began := x.Agent.V.Base
+	return began == (homeward.Position{}).Base(g) && y.Target.V.Base != began && y.Target.V.Applied.Generation != g
 }
 
 // replicates reads a leg that is taken: how far it is, and what was cut short.

@@ -103,7 +103,7 @@ func (it *Item) MayReassociate(ctx context.Context, to *Side, req ReassociateReq
 	switch {
 	case it.State == FailedOver || it.State == Committed:
 		return conflict("commit and reprotect it, or cancel the failover, first", "its machine runs on what the master target serves")
-	case it.State == Protected && it.List.Op != "" && it.List.Op != opReassociate:
+	case it.State == Protected && it.List.Op != "" && it.List.Op != opReassociate, it.List.Op == opFailOver, it.List.Op == opCancel:
 		return conflict("finish that first", "%s is unfinished", it.List.Op)
 	case it.Paused:
 		return conflict("resume its replication first", "it is paused")
@@ -120,6 +120,10 @@ func (it *Item) MayReassociate(ctx context.Context, to *Side, req ReassociateReq
 	if to.TargetName == it.Standby.TargetName && (it.Leaving == nil || !req.SameDisks) {
 		return homeward.Errorf(opReassociate, homeward.Invalid, "to", "name another one", "%s has the replica", to.TargetName)
 	}
+	if req.SameDisks && !req.Gone && to.TargetName != it.Standby.TargetName && it.older() {
+		return conflict("wait until it is protected; or have new disks made: leave out '--same-disks'",
+			"its disks at %s are partly overwritten, and boot only with the points, such as %s, that would go", it.Standby.Name, BranchName)
+	}
 	if err := it.vacant(ctx, to); err != nil {
 		return err
 	}
@@ -133,6 +137,13 @@ func (it *Item) MayReassociate(ctx context.Context, to *Side, req ReassociateReq
 			"it cannot be asked, and may still write to the disks: %w", err)
 	}
 	return nil
+}
+
+// older reports whether the standby side, amid a synchronization, can boot by nothing but
+// what it held before.
+func (it *Item) older() bool {
+	led := it.List.Op == opReassociate && it.Leaving != nil && !it.Leaving.SameDisks
+	return it.State == Synchronizing && (it.List.Op == opReprotect || led)
 }
 
 // vacant sees that the other master target answers, and has nothing of the item but what
@@ -409,6 +420,9 @@ func (it *Item) EstimateReassociation(ctx context.Context, req ReassociateReques
 	}
 	e := set.estimate(it)
 	e.Losses = []string{points + " go at once; the first new one stands when what differs has travelled"}
+	if it.older() {
+		e.Losses = append(e.Losses, "the point "+BranchName+" is among them: until the first new one stands nothing at "+it.Standby.Name+" could boot")
+	}
 	if req.Gone {
 		e.Losses = append(e.Losses, "if "+it.Standby.TargetName+" is started again while nobody has the disks open, what it puts back to them spoils the replica: keep it off until the vault has told it")
 	}

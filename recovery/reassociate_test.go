@@ -235,6 +235,122 @@ func TestReassociate_Refusals(t *testing.T) {
 	replicates(ctx, t, w, it)
 	must(t, it.FailOver(ctx, homeward.Position{}))
 	refused("failed over", to, homeward.Conflict)
+	must(t, it.Cancel(ctx))
+	it.State, it.List = recovery.Synchronizing, recovery.Unfinished{Op: "fail over", Point: it.Base}
+	refused("a failover amid a synchronization was cut short", to, homeward.Conflict)
+	it.State, it.List = recovery.Protected, recovery.Unfinished{}
+	must(t, it.FailOver(ctx, homeward.Position{}))
 	must(t, it.Commit(ctx))
 	refused("committed", to, homeward.Conflict)
+}
+
+// The record of a replica that was led to another master target is lost. The old one knows
+// the generation in force, and has no part in the leg: it is not what protects the item.
+func TestReassociate_Adopt(t *testing.T) {
+	w, it, to, ctx := twoTargets(t)
+	old, record := it.Standby, it.Snapshot()
+	_, err := it.Reassociate(ctx, to, recovery.ReassociateRequest{})
+	must(t, err)
+	for _, arrived := range []bool{false, true} {
+		if arrived {
+			must(t, it.AwaitReassociated(ctx))
+		}
+		sights := seen(ctx, it)
+		away := sights[old.Name]
+		away.Target.V, away.Target.Err = old.Target.Report(ctx, homeward.ItemRequest{Item: it.ID()})
+		sights[old.Name] = away
+		if got, err := recovery.Adopt(record, sights, it.Generation, false); homeward.KindOf(err) != homeward.Unavailable {
+			t.Fatalf("arrived %t, by the old one: %v, %+v", arrived, err, got.Found)
+		}
+		got, err := recovery.Adopt(record, sights, it.Generation, true)
+		if err != nil || got.Again != "cancel failover" {
+			t.Fatalf("arrived %t, by the old one and by force: %v, %+v", arrived, err, got.Found)
+		}
+		away.Target.V, away.Target.Err = to.Target.Report(ctx, homeward.ItemRequest{Item: it.ID()})
+		sights[old.Name] = away
+		got, err = recovery.Adopt(record, sights, it.Generation, false)
+		if err != nil || got.Record.Generation != it.Generation || (got.Record.State == recovery.Protected) != arrived {
+			t.Fatalf("arrived %t: %v, %+v", arrived, err, got.Found)
+		}
+	}
+	replicates(ctx, t, w, it)
+}
+
+// A synchronization after a reprotect is led to another master target. If the running side
+// is lost then, the old one still boots what was there before, and what was to be compared
+// is compared on the way back.
+func TestReassociate_Interrupted(t *testing.T) {
+	for _, cancel := range []bool{false, true} {
+		w, it, branch, ctx := synchronizing(t)
+		must(t, w.Site(it.Standby).AddTarget(ctx))
+		to := w.Site(it.Standby).SpareSide(it.Machine)
+		_, err := it.Reassociate(ctx, to, recovery.ReassociateRequest{SameDisks: true})
+		if e, _ := it.EstimateReassociation(ctx, recovery.ReassociateRequest{SameDisks: true}); homeward.KindOf(err) != homeward.Conflict || !strings.Contains(strings.Join(e.Losses, "; "), recovery.BranchName) {
+			t.Fatalf("the disks of the branch would lose it: %v; foretold %q", err, e.Losses)
+		}
+		_, err = it.Reassociate(ctx, to, recovery.ReassociateRequest{})
+		must(t, err)
+		ran(ctx, t, w, it.Running, it.ID())
+		must(t, it.FailOver(ctx, branch.Position))
+		beganAt(ctx, t, w, it, branch.Position)
+		if cancel {
+			must(t, it.Cancel(ctx))
+			if it.State != recovery.Synchronizing {
+				t.Fatalf("no point stands, and it is %s", it.State)
+			}
+			_, err = it.AwaitReverse(ctx)
+		} else {
+			must(t, it.Commit(ctx))
+			_, err = it.Reprotect(ctx)
+		}
+		must(t, err)
+		if it.Interrupted != nil || it.Strayed {
+			t.Fatalf("interrupted %+v, strayed %t", it.Interrupted, it.Strayed)
+		}
+		replicates(ctx, t, w, it)
+		must(t, removeLeft(ctx, it, to.Target))
+	}
+}
+
+// What a failover interrupted is over when a replica elsewhere is complete: a later
+// failover and its cancel do not go back to it.
+func TestReassociate_EndsInterrupted(t *testing.T) {
+	w, it, branch, ctx := synchronizing(t)
+	must(t, it.FailOver(ctx, branch.Position))
+	must(t, it.Commit(ctx))
+	_, err := it.Reverse(ctx)
+	must(t, err)
+	must(t, w.Site(it.Standby).AddTarget(ctx))
+	must(t, reassociated(ctx, it, w.Site(it.Standby).SpareSide(it.Machine), recovery.ReassociateRequest{}))
+	must(t, it.FailOver(ctx, homeward.Position{}))
+	must(t, it.Cancel(ctx))
+	if it.State != recovery.Protected || it.Interrupted != nil {
+		t.Fatalf("it is %s", it.State)
+	}
+	replicates(ctx, t, w, it)
+}
+
+// forgets counts who was told to forget an item.
+type forgets struct {
+	homeward.MasterTarget
+	told int
+}
+
+func (f *forgets) Forget(context.Context, homeward.GenerationRequest) (homeward.Done, error) {
+	f.told++
+	return homeward.Done{}, nil
+}
+
+// A master target that was left once, and has the item again, is not told to forget it:
+// neither while it has the replica nor when the machine runs on what it serves.
+func TestReassociate_LeftAndComeBack(t *testing.T) {
+	_, it, ctx := protected(t)
+	it.Left = []recovery.Left{{Side: it.Standby.Name, Target: it.Standby.TargetName}}
+	left, role := it.Left[0], &forgets{MasterTarget: it.Standby.Target}
+	must(t, it.FailOver(ctx, homeward.Position{}))
+	must(t, it.Commit(ctx))
+	must(t, it.RemoveLeft(ctx, left, role))
+	if role.told > 0 || len(it.Left) > 0 {
+		t.Fatalf("told %d times, left %+v", role.told, it.Left)
+	}
 }

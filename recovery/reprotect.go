@@ -135,7 +135,7 @@ func (it *Item) AwaitReverse(ctx context.Context) (Reversal, error) {
 	if err := it.account(ctx, it.List.Before, &rev); err != nil {
 		return rev, err
 	}
-	it.Took, it.Interrupted = &rev, nil
+	it.Took = &rev
 	return rev, it.end(Protected)
 }
 

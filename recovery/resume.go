@@ -78,6 +78,7 @@ func (it *Item) end(s State) error {
 	if s == Protected {
 		it.Strayed = false // the map is of the leg that is in force
 		it.Unseen = false
+		it.Interrupted = nil // whatever it had to compare, this leg has
 	}
 	return it.save()
 }

@@ -139,6 +139,9 @@ func shipping(f Facts) *vault.Refusal {
 	if f.Force || f.State == vault.Synchronizing {
 		return nil
 	}
+	if f.Unfinished == opReassociate {
+		return refuse("", "let it come there, or reassociate it back to where it was; or go on without the source, with force", "its replica is on its way to another master target, where its last writes would go")
+	}
 	return notPaused(f)
 }
 

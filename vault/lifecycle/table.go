@@ -181,7 +181,7 @@ func finishing(op string, leg Leg) []vault.Action {
 	case opDisable:
 		return []vault.Action{vault.Disable}
 	case opReassociate:
-		return []vault.Action{vault.Resync, vault.Failover, vault.Disable}
+		return []vault.Action{vault.Resync, vault.Failover, vault.FailbackAction, vault.Disable}
 	}
 	return nil
 }

@@ -42,21 +42,21 @@ func (s *workshop) sight(ctx context.Context, it vault.Item, end *vault.End) (re
 	sight := recovery.Sight{Disks: end.Disks}
 	req, newest := homeward.ItemRequest{Item: it.ID}, s.registry.MaxGeneration(it.ID)
 	var err error
-	end.Agent, sight.Agent, err = seek(ctx, s, pki.Agent, end.Site, end.Agent, newest, func(ctx context.Context, name string) (homeward.CaptureReport, homeward.Generation, error) {
+	end.Agent, sight.Agent, err = seek(ctx, s, pki.Agent, end.Site, end.Agent, newest, func(ctx context.Context, name string) (homeward.CaptureReport, inForce, error) {
 		r, err := s.agent(name).Report(ctx, req)
-		return r, r.Generation, err
+		return r, inForce{r.Generation, r.Base.Generation}, err
 	})
 	if err == nil {
-		end.ProcessServer, sight.Process, err = seek(ctx, s, pki.ProcessServer, end.Site, end.ProcessServer, newest, func(ctx context.Context, name string) (homeward.RouteReport, homeward.Generation, error) {
+		end.ProcessServer, sight.Process, err = seek(ctx, s, pki.ProcessServer, end.Site, end.ProcessServer, newest, func(ctx context.Context, name string) (homeward.RouteReport, inForce, error) {
 			r, err := s.processServer(name).Report(ctx, req)
-			return r, r.Generation, err
+			return r, inForce{r.Generation, r.Generation}, err
 		})
 	}
 	if err == nil {
 		was := end.MasterTarget
-		end.MasterTarget, sight.Target, err = seek(ctx, s, pki.MasterTarget, end.Site, end.MasterTarget, newest, func(ctx context.Context, name string) (homeward.ReplicaReport, homeward.Generation, error) {
+		end.MasterTarget, sight.Target, err = seek(ctx, s, pki.MasterTarget, end.Site, end.MasterTarget, newest, func(ctx context.Context, name string) (homeward.ReplicaReport, inForce, error) {
 			r, err := s.masterTarget(name).Report(ctx, req)
-			return r, r.Generation, err
+			return r, inForce{r.Generation, r.Base.Generation}, err
 		})
 		if end.MasterTarget != was {
 			end.Retention = sight.Target.V.Retention
@@ -66,13 +66,21 @@ func (s *workshop) sight(ctx context.Context, it vault.Item, end *vault.End) (re
 	return sight, err
 }
 
+// inForce is what a node acts under: of two that know one generation, who has a leg of it
+// is the one. The other was told of it when it was left.
+type inForce struct{ fence, leg homeward.Generation }
+
+func (a inForce) above(b inForce) bool {
+	return a.fence.Number > b.fence.Number || a.fence == b.fence && a.leg.Number > b.leg.Number
+}
+
 // seek asks the node that is recorded for an end, and the ready ones of its role at the
 // site: another one may serve the item now. Who has the newest generation is the one;
 // while the recorded one cannot be asked, only who has the newest that anybody knows of.
 func seek[T any](ctx context.Context, s *workshop, role pki.Role, site, name string, newest homeward.Generation,
-	ask func(context.Context, string) (T, homeward.Generation, error)) (string, recovery.Told[T], error) {
+	ask func(context.Context, string) (T, inForce, error)) (string, recovery.Told[T], error) {
 	told := recovery.Told[T]{Err: homeward.Errorf("ask "+string(role), homeward.NotFound, "site "+site, "", "none is recorded for the item")}
-	var has homeward.Generation
+	var has inForce
 	if name != "" {
 		told.V, has, told.Err = ask(ctx, name)
 	}
@@ -86,7 +94,7 @@ func seek[T any](ctx context.Context, s *workshop, role pki.Role, site, name str
 			continue
 		}
 		v, g, err := ask(ctx, n.Name)
-		if err != nil || told.Err == nil && g.Number <= has.Number || !answered(told.Err) && g != newest {
+		if err != nil || told.Err == nil && !g.above(has) || !answered(told.Err) && g.fence != newest {
 			continue
 		}
 		name, told, has = n.Name, recovery.Told[T]{V: v}, g

@@ -174,3 +174,32 @@ func (r *rig) stateOf(ctx context.Context) (recovery.Record, error) {
 	}
 	return *it.Record, s.Close()
 }
+
+// Another vault led the replica to another master target after the backup, and came to an
+// end before the old one was told to let go: the one that the agent ships to is adopted.
+func TestAdopt_OtherMasterTarget(t *testing.T) {
+	r, ctx := newTwoTargets(t)
+	old := r.backup(ctx)
+	r.close()
+	it := r.w.Items[0]
+	record, err := r.stateOf(ctx)
+	must(t, err)
+	loaded, err := recovery.Load(record, it.Running, it.Standby, it.Log)
+	must(t, err)
+	to := r.w.Site(it.Standby).SpareSide(it.Machine)
+	must(t, second(loaded.Reassociate(ctx, to, recovery.ReassociateRequest{})))
+	must(t, loaded.AwaitReassociated(ctx))
+	r.url = newFile(t)
+	must(t, store.Restore(ctx, store.Config{URL: r.url, Log: slog.New(slog.DiscardHandler), Now: r.clock.now}, old))
+	r.open(ctx)
+	_, err = r.Reconcile(admin(ctx), true)
+	must(t, err)
+	r.do(ctx, "m0", vault.Adopt, vault.Input{})
+	r.is(ctx, "m0", vault.Protected, "home")
+	if end := r.stored(ctx).Recovery; end.MasterTarget != "mt-2-away" || end.Disks[0] != loaded.Moved["away"][0] {
+		t.Errorf("its replica is at %s on %v", end.MasterTarget, end.Disks)
+	}
+	j, err := r.Prove(admin(ctx), "m0")
+	must(t, err)
+	r.wait(ctx, j.ID)
+}
