@@ -105,7 +105,7 @@ func (d resource[T]) listCommand(r *remote, short string) *cobra.Command {
 }
 
 func (d resource[T]) watch(ctx context.Context, r *remote, v vault.Vault, q vault.Query) error {
-	shown := watched{}
+	var shown watched
 	return r.follow(ctx, v, d.events, func(ctx context.Context) (bool, error) {
 		entries, err := d.some(ctx, v, q, 0)
 		if err != nil {
@@ -114,30 +114,25 @@ func (d resource[T]) watch(ctx context.Context, r *remote, v vault.Vault, q vaul
 		rows, keys := d.rows(entries)
 		switch {
 		case r.json:
-			return false, d.printChanged(r, entries, shown)
+			return false, d.printChanged(r, entries, &shown)
 		case r.tty.out:
 			if err := r.clear(); err != nil {
 				return false, err
 			}
 			return false, r.table(rows)
 		}
-		changed := shown.changed(rows, keys)
-		if len(changed) == 0 {
-			return false, nil
-		}
-		return false, r.table(changed)
+		return false, shown.print(r.command, rows, keys)
 	})
 }
 
 // printChanged prints each entry that is not as it was, a document a line.
-func (d resource[T]) printChanged(r *remote, entries []T, shown watched) error {
+func (d resource[T]) printChanged(r *remote, entries []T, shown *watched) error {
 	for _, e := range entries {
 		data, err := json.Marshal(e)
 		if err != nil {
 			return err
 		}
-		if key := d.key(e); shown[key] != string(data) {
-			shown[key] = string(data)
+		if shown.isNew(d.key(e), string(data)) {
 			if err := r.printJSON(e); err != nil {
 				return err
 			}
@@ -158,6 +153,7 @@ func (d resource[T]) showCommand(r *remote, use, short string) *cobra.Command {
 			return d.print(r, e)
 		}
 		before := ""
+		var shown watched
 		return r.follow(ctx, v, d.events, func(ctx context.Context) (bool, error) {
 			e, err := d.get(v, ctx, args[0])
 			if err != nil {
@@ -177,8 +173,8 @@ func (d resource[T]) showCommand(r *remote, use, short string) *cobra.Command {
 				}
 				return false, d.show(r, e)
 			}
-			rows, _ := d.rows([]T{e})
-			return false, r.table(rows[1:])
+			rows, keys := d.rows([]T{e})
+			return false, shown.print(r.command, rows, keys)
 		})
 	})
 	cmd.Flags().BoolVar(&watch, "watch", false, "go on and show every change, until Ctrl-C")
@@ -225,6 +221,13 @@ func (d resource[T]) keys(ctx context.Context, r *remote) []string {
 		cobra.CompErrorln(err.Error())
 	}
 	return keys
+}
+
+// oneOf lets the shell complete a flag with words.
+func oneOf(cmd *cobra.Command, name string, words ...string) {
+	if err := cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // a flag that the command does not have
+	}
 }
 
 // flag lets the shell complete a flag from the API.

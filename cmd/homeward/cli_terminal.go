@@ -23,6 +23,19 @@ func terminalsOf(s streams) terminals {
 	return terminals{in: is(s.in), out: is(s.out)}
 }
 
+// width is how many characters a line of the terminal has; 0: not known.
+func (c *command) width() int {
+	f, file := c.out.(*os.File)
+	if !file {
+		return 0
+	}
+	w, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return w
+}
+
 // note says something beside the result.
 func (c *command) note(format string, args ...any) {
 	fmt.Fprintf(c.err, format, args...) //nolint:errcheck // there is nowhere else to say it
@@ -52,7 +65,7 @@ func (r *remote) confirm(what string, losses []string) error {
 		return err
 	}
 	if !strings.EqualFold(answer, "yes") {
-		return homeward.Errorf("confirm", homeward.Canceled, what, "answer yes, or give --yes", "nothing was done")
+		return homeward.Errorf("confirm", homeward.Canceled, "answer", "answer yes, or give --yes", "nothing was done")
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/homeward-dr/homeward"
 	"github.com/homeward-dr/homeward/vault"
@@ -15,7 +16,8 @@ func (r *remote) begun(ctx context.Context, v vault.Vault, j vault.Job, wait boo
 	if wait {
 		return r.waitWithChildren(ctx, v, j.ID)
 	}
-	return r.print(j, "job %s: %s %s; follow it with 'homeward job wait %s'", j.ID, strings.ToLower(j.Title), j.Item, j.ID)
+	what := strings.TrimSpace(strings.ToLower(j.Title) + " " + string(j.Item)) // a move of many items is of none
+	return r.print(j, "job %s: %s; follow it with 'homeward job wait %s'", j.ID, what, j.ID)
 }
 
 // waitWithChildren waits for a job, then for those it began: of a reprotect, the
@@ -181,9 +183,21 @@ func (w *jobView) redraw(j vault.Job) error {
 	if w.drawn > 0 {
 		back = fmt.Sprintf("\x1b[%dA\x1b[J", w.drawn)
 	}
-	w.drawn = len(lines)
+	w.drawn = 0
+	for _, l := range lines {
+		w.drawn += 1 + w.wraps(l)
+	}
 	_, err := fmt.Fprint(w.out, back+strings.Join(lines, "\n")+"\n")
 	return err
+}
+
+// wraps is how many lines more than one a terminal makes of it.
+func (w *jobView) wraps(line string) int {
+	width := w.width()
+	if width == 0 {
+		return 0
+	}
+	return max(0, utf8.RuneCountInString(line)-1) / width
 }
 
 func taskLines(tasks []vault.Task, indent string) []string {

@@ -84,24 +84,38 @@ func wake(ctx context.Context, v vault.Vault, kinds []string, events chan<- stru
 }
 
 // watched remembers what was shown of each thing, so that a pipe gets one line per
-// change.
-type watched map[string]string
+// change, below the heading.
+type watched struct {
+	said  map[string]string
+	shape columns
+}
 
-// changed are the rows that are new or not as they were; the heading comes first,
+// print writes the rows that are new or not as they were; the heading comes first,
 // once. Keys are those of the rows after the heading.
-func (w watched) changed(rows [][]any, keys []string) [][]any {
+func (w *watched) print(c *command, rows [][]any, keys []string) error {
 	var out [][]any
-	if len(w) == 0 {
+	if w.said == nil {
+		w.said = map[string]string{}
 		out = append(out, rows[0])
-		w[""] = ""
 	}
 	for i, row := range rows[1:] {
-		if now := fmt.Sprint(row...); w[keys[i]] != now {
-			w[keys[i]] = now
+		if w.isNew(keys[i], fmt.Sprint(row...)) {
 			out = append(out, row)
 		}
 	}
-	return out
+	return c.plainTable(out, &w.shape)
+}
+
+// isNew says whether that was not what was said last of the key.
+func (w *watched) isNew(key, now string) bool {
+	if w.said == nil {
+		w.said = map[string]string{}
+	}
+	if w.said[key] == now {
+		return false
+	}
+	w.said[key] = now
+	return true
 }
 
 // clear empties a terminal.
