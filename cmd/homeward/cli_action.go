@@ -106,13 +106,14 @@ func (a *actionFlags) add(r *remote, cmd *cobra.Command, action vault.Action) {
 		case "shutdown":
 			f.BoolVar(&in.Shutdown, "shutdown", false, "shut the source down first; goes on if that fails")
 		case "network":
-			f.StringVar(&in.Network, "network", "", "an isolated `network`")
+			f.StringVar(&in.Network, "network", "", "an isolated `network`, as 'homeward item placement' lists them")
 		case "lifetime":
 			f.DurationVar(&in.Lifetime, "lifetime", 0, "clean up by itself after this `time`; 0: 24h; at most 336h")
 		case "direction":
 			f.Var(&direction{&in.Direction}, "direction", "`FROM:TO`, by sites; it is preselected (R38)")
 		case "location":
 			f.StringVar(&in.Location, "location", "", "`original` (what changed) or alternate (a new machine, a full copy)")
+			oneOf(cmd, "location", "original", "alternate")
 		case "force":
 			f.BoolVar(&in.Force, "force", false, "also when a side cannot be told")
 		case "discard_branch":
@@ -146,6 +147,9 @@ func (a *actionFlags) addProbe(cmd *cobra.Command) {
 func (a *actionFlags) act(ctx context.Context, r *remote, v vault.Vault, req vault.ActionRequest, ask string) error {
 	if a.dry && a.wait {
 		return homeward.Errorf("read flags", homeward.Invalid, "--wait", "leave one of them out", "--dry-run starts no job to wait for")
+	}
+	if err := a.missing(req.Action); err != nil {
+		return err
 	}
 	req.Input, req.Key, req.Revision = a.input, a.key, a.revision
 	if p := a.probe; p.TCP != "" || p.HTTP != "" || len(p.Command) > 0 || p.Timeout != 0 {
@@ -184,6 +188,23 @@ func (a *actionFlags) act(ctx context.Context, r *remote, v vault.Vault, req vau
 	return r.begun(ctx, v, j, a.wait)
 }
 
+// missing names the flag without which the action cannot be meant. Another point is
+// always named: the newest by default would drop what the machine wrote, unasked.
+func (a *actionFlags) missing(action vault.Action) error {
+	switch action {
+	case vault.Enable:
+		if err := required("--to", a.input.Target, "the site to replicate to; 'homeward site list' has them"); err != nil {
+			return err
+		}
+		return required("--policy", a.input.Policy, "a forward policy; 'homeward policy list' has them, 'homeward policy create' makes one")
+	case vault.TestFailover:
+		return required("--network", a.input.Network, "an isolated network of the other site; 'homeward item placement ITEM' lists them")
+	case vault.ChangePoint:
+		return required("--point", a.input.Point, "the point to go to: one of 'homeward point list ITEM', latest, or an age such as -1m")
+	}
+	return nil
+}
+
 // confirmAction asks, with what will be lost before the question.
 func (r *remote) confirmAction(ctx context.Context, v vault.Vault, req vault.ActionRequest, ask string) error {
 	if r.yes || !r.tty.in {
@@ -203,9 +224,10 @@ func resolveInput(ctx context.Context, v vault.Vault, item homeward.ItemID, s st
 		return s, nil
 	}
 	if age, isAge := strings.CutPrefix(s, "-"); isAge {
-		if _, err := time.ParseDuration(age); err == nil {
-			return s, nil
+		if _, err := time.ParseDuration(age); err != nil {
+			return "", homeward.Errorf("read flags", homeward.Invalid, "--point", "give hours, minutes and seconds, such as -30s, -5m or -1h30m", "no such age: %q", s)
 		}
+		return s, nil
 	}
 	p, err := findPoint(ctx, v, item, s)
 	return p.String(), err

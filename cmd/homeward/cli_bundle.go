@@ -42,8 +42,12 @@ func bundleCommand(r *remote) *cobra.Command {
 		if err := f.Commit(); err != nil {
 			return err
 		}
+		missing := ""
+		if n := len(b.missing); n > 0 {
+			missing = fmt.Sprintf("; %d could not be read and say why", n)
+		}
 		return r.print(map[string]any{"bundle": out, "files": b.files, "missing": b.missing},
-			"%s holds %d files; %d could not be read and say why. Look through it before you give it away", out, len(b.files), len(b.missing))
+			"%s holds %d files%s. Look through it before you give it away", out, len(b.files), missing)
 	})
 	cmd.Flags().StringVar(&out, "out", "", "`file` to write, .tar.gz")
 	return cmd

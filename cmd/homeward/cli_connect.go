@@ -151,6 +151,9 @@ directory. The token is asked for, or read from standard input.`,
 			if err := required("--vault", to.URL, "the URL of the vault"); err != nil {
 				return err
 			}
+			if !strings.Contains(to.URL, "://") { // before a token is asked for in vain
+				return homeward.Errorf("log in", homeward.Invalid, "--vault", "give https://host:port of the vault, or unix:///path of its socket", "%q", to.URL)
+			}
 			var err error
 			if to.CA != "" {
 				if to.CA, err = filepath.Abs(to.CA); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -57,14 +58,44 @@ func showItem(r *remote, i vault.Item) error {
 	if err := r.section("Health", findingRows(i.Health, false)); err != nil {
 		return err
 	}
-	if err := r.line("\npossible now: %s", words(i.Allowed)); err != nil {
+	return r.printPossible(i)
+}
+
+// printPossible says what is possible now and why the rest is not, as the commands
+// are called. What stops everything is said once.
+func (r *remote) printPossible(i vault.Item) error {
+	var possible []string
+	for _, a := range i.Allowed {
+		possible = append(possible, verbOf(a))
+	}
+	if len(possible) == 0 {
+		possible = []string{"nothing"}
+	}
+	if err := r.line("\npossible now: %s", strings.Join(possible, ", ")); err != nil {
 		return err
 	}
-	refused := [][]any{{"ACTION", "WHY NOT", "WHAT TO DO", "RULE"}}
+	refused, same := [][]any{{"COMMAND", "WHY NOT", "WHAT TO DO", "RULE"}}, true
 	for _, x := range i.Refused {
-		refused = append(refused, []any{x.Action, x.Why, x.Remedy, x.Rule})
+		same = same && x.Why == i.Refused[0].Why && x.Remedy == i.Refused[0].Remedy
+		refused = append(refused, []any{verbOf(x.Action), x.Why, x.Remedy, x.Rule})
+	}
+	if same && len(i.Refused) > 1 {
+		return r.line("why not: %s\nwhat to do: %s", i.Refused[0].Why, i.Refused[0].Remedy)
 	}
 	return r.section("Not possible now", refused)
+}
+
+// verbOf is the command of 'homeward item' that does the action.
+func verbOf(a vault.Action) string {
+	if a == vault.Enable {
+		return "protect"
+	}
+	for _, known := range itemActions() {
+		if known.action == a {
+			return known.use
+		}
+	}
+	return string(a)
 }
 
 func itemCommands(r *remote) *cobra.Command {
@@ -199,6 +230,9 @@ func itemReassociate(r *remote) *cobra.Command {
 			if dry && wait {
 				return homeward.Errorf("read flags", homeward.Invalid, "--wait", "leave one of them out", "--dry-run starts no job to wait for")
 			}
+			if req.OldIsOff && !req.SameDisks {
+				return homeward.Errorf("read flags", homeward.Invalid, "--old-is-off", "leave it out, or say --same-disks, too", "new disks are made without --same-disks, and nobody has to know")
+			}
 			req.Items = nil
 			for _, a := range args {
 				req.Items = append(req.Items, homeward.ItemID(a))
@@ -249,16 +283,20 @@ func (r *remote) planReassociate(ctx context.Context, v vault.Vault, req vault.R
 		return err
 	}
 	if r.json {
-		return r.printJSON(page)
-	}
-	for _, p := range page.Entries {
-		err := r.printPlan(p)
-		if err == nil && !p.Allowed {
-			err = r.line("Not possible now: %s", p.Why)
-		}
-		if err != nil {
+		if err := r.printJSON(page); err != nil {
 			return err
 		}
 	}
-	return nil
+	var stopped error // the first that is; the others are told all the same
+	for _, p := range page.Entries {
+		if !r.json {
+			if err := r.printPlan(p); err != nil {
+				return err
+			}
+		}
+		if stopped == nil {
+			stopped = refusal(p)
+		}
+	}
+	return stopped
 }

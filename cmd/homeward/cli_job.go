@@ -24,14 +24,23 @@ var jobs = resource[vault.Job]{
 		if j.Error != nil {
 			why = j.Error.Message
 		}
-		return []any{j.ID, j.Title, j.Item, j.State, when(j.Started), took, progress(j.Progress), j.Caller, why}
+		return []any{j.ID, j.Title, j.Item, j.State, when(j.Started), took, jobProgress(j), j.Caller, why}
 	},
 	show: showJob,
 }
 
+// jobProgress is how far it is; of one that has ended only what was told last is
+// known, which is no result.
+func jobProgress(j vault.Job) string {
+	if j.State.Ended() {
+		return ""
+	}
+	return progress(j.Progress)
+}
+
 func showJob(r *remote, j vault.Job) error {
 	if err := r.details("job", j.ID, "title", j.Title, "scenario", j.Scenario, "item", j.Item, "state", j.State, "begun by", j.Parent, "caller", j.Caller,
-		"started", when(j.Started), "ended", when(j.Ended), "progress", progress(j.Progress), "can be told", words(j.Actions)); err != nil {
+		"started", when(j.Started), "ended", when(j.Ended), "progress", jobProgress(j), "can be told", words(j.Actions)); err != nil {
 		return err
 	}
 	for _, l := range taskLines(j.Tasks, "  ") {

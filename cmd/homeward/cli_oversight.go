@@ -28,7 +28,10 @@ func alertCommands(r *remote) *cobra.Command {
 		}
 		return r.print(a, "alert %s is acknowledged by %s", a.ID, a.AckedBy)
 	}))
-	return group("alert", "What somebody should know", alerts.listCommand(r, "List the alerts"), ack)
+	list := alerts.listCommand(r, "List the alerts")
+	list.Flags().Lookup("state").Usage = "only those of this `state`: raised or cleared"
+	oneOf(list, "state", "raised", "cleared")
+	return group("alert", "What somebody should know", list, ack)
 }
 
 var auditLog = resource[vault.AuditEntry]{
@@ -86,20 +89,36 @@ func statusCommand(r *remote) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return r.printStatus(s)
+		return r.printStatus(ctx, v, s)
 	})
 }
 
-func (r *remote) printStatus(s vault.Status) error {
+func (r *remote) printStatus(ctx context.Context, v vault.Vault, s vault.Status) error {
 	if r.json {
 		return r.printJSON(s)
+	}
+	away, err := nodes.some(ctx, v, vault.Query{State: string(vault.NodeDisconnected)}, 0)
+	if err != nil {
+		return err
+	}
+	nodesText := fmt.Sprint(s.Nodes)
+	if len(away) > 0 {
+		nodesText += fmt.Sprintf(", of which %d disconnected ('homeward node list')", len(away))
+	}
+	raised, err := alerts.some(ctx, v, vault.Query{State: "raised"}, 0)
+	if err != nil {
+		return err
+	}
+	alertsText := "0"
+	if len(raised) > 0 {
+		alertsText = fmt.Sprintf("%d ('homeward alert list --state raised')", len(raised))
 	}
 	mode := "in service"
 	if s.ReadOnly {
 		mode = "read-only: " + s.Why
 	}
-	return r.details("vault", mode, "version", s.Version, "epoch", s.Epoch, "store", s.Store, "nodes", s.Nodes, "items", s.Items,
-		"running jobs", s.Running, "addresses", addresses(s.Addresses), "not heard since the restore", strings.Join(s.Unheard, ", "),
+	return r.details("vault", mode, "version", s.Version, "epoch", s.Epoch, "store", s.Store, "nodes", nodesText, "items", s.Items,
+		"running jobs", s.Running, "alerts", alertsText, "addresses", addresses(s.Addresses), "not heard since the restore", strings.Join(s.Unheard, ", "),
 		"moved without it (homeward item adopt)", strings.Join(s.Moved, ", "))
 }
 
@@ -115,7 +134,7 @@ func reconcileCommand(r *remote) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return r.printStatus(s)
+		return r.printStatus(ctx, v, s)
 	})
 	cmd.Flags().BoolVar(&force, "force", false, "also while nodes have not reported")
 	return cmd

@@ -20,8 +20,16 @@ func (r *remote) dryRun(ctx context.Context, v vault.Vault, req vault.ActionRequ
 	} else {
 		err = r.printPlan(p)
 	}
-	if err != nil || p.Allowed {
+	if err != nil {
 		return err
+	}
+	return refusal(p)
+}
+
+// refusal is a Conflict where a plan is not allowed.
+func refusal(p vault.Plan) error {
+	if p.Allowed {
+		return nil
 	}
 	return homeward.Errorf("plan "+string(p.Action), homeward.Conflict, "item "+string(p.Item), "see 'homeward item show "+string(p.Item)+"' for what is possible", "not possible now: %s", p.Why)
 }

@@ -112,6 +112,10 @@ func arguments(n int) cobra.PositionalArgs {
 		}
 		remedy := "see '" + cmd.CommandPath() + " --help'"
 		if cmd.HasSubCommands() {
+			cmd.SuggestionsMinimumDistance = 2 // letters that may be wrong
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				remedy = "perhaps '" + cmd.CommandPath() + " " + strings.Join(near, "' or '"+cmd.CommandPath()+" ") + "'; " + remedy
+			}
 			return homeward.Errorf("read arguments", homeward.Invalid, cmd.CommandPath(), remedy, "no such command: %q", strings.Join(args, " "))
 		}
 		return homeward.Errorf("read arguments", homeward.Invalid, cmd.CommandPath(), remedy, "%d arguments given, %d expected", len(args), n)
