@@ -10,7 +10,8 @@ import (
 func ParseSize(s string) (int64, error) {
 	var n int64
 	var unit string
-	if _, err := fmt.Sscanf(s, "%d%s", &n, &unit); err != nil && unit == "" && n == 0 {
+	// Without a unit Sscanf fails at the end of s, having read the number.
+	if read, _ := fmt.Sscanf(s, "%d%s", &n, &unit); read == 0 {
 		return 0, homeward.Errorf("read size", homeward.Invalid, s, "give a number with KiB, MiB or GiB", "not a size")
 	}
 	shift, known := map[string]uint{"": 0, "B": 0, "KiB": 10, "K": 10, "MiB": 20, "M": 20, "GiB": 30, "G": 30, "TiB": 40, "T": 40}[unit]

@@ -86,6 +86,14 @@ func nodeEnrolToken(r *remote) *cobra.Command {
 	var req vault.EnrolmentRequest
 	var role string
 	cmd := r.verb("enrol-token --role ROLE --site SITE", "Make a one-time token that admits a node", 0, func(ctx context.Context, v vault.Vault, _ []string) error {
+		for _, f := range [][3]string{
+			{"--role", role, "what the node is: configuration-server, agent, process-server or master-target"},
+			{"--site", req.Site, "the site at which it stands; 'homeward site list' has them"},
+		} {
+			if err := required(f[0], f[1], f[2]); err != nil {
+				return err
+			}
+		}
 		req.Role = pki.Role(role)
 		t, err := v.CreateEnrolment(ctx, req)
 		if err != nil {
@@ -99,6 +107,7 @@ func nodeEnrolToken(r *remote) *cobra.Command {
 	f.StringVar(&req.Node, "node", "", "the only `name` it admits")
 	f.DurationVar(&req.Lifetime, "lifetime", 0, "how long it can be used; 0: one hour; at most 168h")
 	sites.flag(r, cmd, "site")
+	oneOf(cmd, "role", string(pki.ConfigurationServer), string(pki.Agent), string(pki.ProcessServer), string(pki.MasterTarget))
 	return cmd
 }
 
@@ -156,7 +165,7 @@ func nodeLimit(r *remote) *cobra.Command {
 		if err := v.Limit(ctx, args[0], homeward.LimitRequest{Target: target, Schedule: []homeward.Window{w}}); err != nil {
 			return err
 		}
-		return r.print(map[string]any{"node": args[0], "schedule": []homeward.Window{w}}, "%s now sends at most %s a second in that time", args[0], size(n))
+		return r.print(map[string]any{"node": args[0], "schedule": []homeward.Window{w}}, "%s now sends %s", args[0], limited(w))
 	})
 	f := cmd.Flags()
 	f.StringVar(&rate, "rate", "", "`size` a second, such as 10MiB; 0: no limit")
@@ -165,6 +174,18 @@ func nodeLimit(r *remote) *cobra.Command {
 	f.StringVar(&to, "to", "", "only until this `time`, 18:00")
 	f.StringVar(&target, "target", "", "only to this master target, by `URL`")
 	return nodes.completed(r, cmd)
+}
+
+// limited says what a window allows.
+func limited(w homeward.Window) string {
+	s := "without a limit"
+	if w.BytesPerSecond > 0 {
+		s = "at most " + size(w.BytesPerSecond) + " a second"
+	}
+	if w.From != "" || w.To != "" || len(w.Days) > 0 {
+		s += ", in that time"
+	}
+	return s
 }
 
 // weekdays reads "mon,tue".
