@@ -61,7 +61,7 @@ func (s *Store) defineTables() {
 		},
 	})
 	s.Artefacts = define(s, definition[vault.Artefact]{
-		name: "artefacts", noun: "artefact",
+		name: "artefacts", noun: "artefact", lister: "job artefact list",
 		key: func(a *vault.Artefact) string { return a.ID },
 		columns: []column[vault.Artefact]{
 			{"site", func(a *vault.Artefact) string { return a.Where }}, // or node
@@ -106,7 +106,7 @@ func (s *Store) defineInventory() {
 		},
 	})
 	s.Enrolments = define(s, definition[Enrolment]{
-		name: "enrolments", noun: "enrolment token",
+		name: "enrolments", noun: "enrolment token", lister: "node enrolment list",
 		key:  func(e *Enrolment) string { return e.ID },
 		meta: func(e *Enrolment) *vault.Meta { return &e.Meta },
 		columns: []column[Enrolment]{
@@ -116,7 +116,7 @@ func (s *Store) defineInventory() {
 		hide: func(e *Enrolment) { e.Secret = "" },
 	})
 	s.Tokens = define(s, definition[Token]{
-		name: "tokens", noun: "API token",
+		name: "tokens", noun: "API token", lister: "token list",
 		key:  func(t *Token) string { return t.Name },
 		meta: func(t *Token) *vault.Meta { return &t.Meta },
 		hide: func(t *Token) { t.Secret = "" },

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -29,6 +30,7 @@ type Table[T any] struct {
 type definition[T any] struct {
 	name    string               // of the SQL table
 	noun    string               // for messages: "item"
+	lister  string               // for messages: the command that lists it, "token list"; empty: noun and "list"
 	kind    string               // of its events; empty: it has none
 	key     func(*T) string      //
 	meta    func(*T) *vault.Meta // nil: it carries none, and the last change wins
@@ -208,7 +210,7 @@ func (t *Table[T]) Delete(ctx context.Context, key string) error {
 func (t *Table[T]) subject(key string) string { return fmt.Sprintf("%s %q", t.noun, key) }
 
 func (t *Table[T]) missing(op, key string) error {
-	return homeward.Errorf(op, homeward.NotFound, t.subject(key), "list what is there", "there is none of that name")
+	return homeward.Errorf(op, homeward.NotFound, t.subject(key), "see 'homeward "+cmp.Or(t.lister, t.noun+" list")+"'", "there is none of that name")
 }
 
 // encode gives the arguments of insert and update: the key, the columns, the
