@@ -59,7 +59,9 @@ func TestVaultAdoptsWhatWasDoneSince(t *testing.T) {
 		t.Fatalf("moved without it: %v", status.Moved)
 	}
 	var plan vault.Plan
-	e.must(e.Operator.Ask(e.ctx, &plan, "item", "adopt", "web01", "--dry-run"))
+	e.eventually("both sides to be known", func() (bool, error) { // nodes dial in one after the other
+		return e.Operator.Ask(e.ctx, &plan, "item", "adopt", "web01", "--dry-run") == nil, nil
+	})
 	if a := plan.Adoption; a == nil || !strings.HasPrefix(a.Recorded, "protected: runs at home") || !strings.HasPrefix(a.Found, "protected: runs at away") {
 		t.Fatalf("the plan: %+v", plan.Adoption)
 	}
@@ -105,10 +107,13 @@ func TestVaultAdoptsBreakGlass(t *testing.T) {
 	e.must(e.away.Target.Start(e.ctx, e.Executable))
 
 	e.restored(old, "--force")
-	err := e.Operator.Do(e.ctx, "item", "adopt", "web01", "--wait", "--yes")
-	if err == nil || !strings.Contains(err.Error(), "home") {
-		t.Fatalf("adopted though home cannot be asked: %v", err)
-	}
+	e.eventually("away to be known, and home to be missed", func() (bool, error) { // nodes dial in one after the other
+		err := e.Operator.Do(e.ctx, "item", "adopt", "web01", "--wait", "--yes")
+		if err == nil {
+			t.Fatal("adopted though home cannot be asked")
+		}
+		return strings.Contains(err.Error(), "the agent at home cannot be asked"), nil
+	})
 	e.must(e.Operator.Do(e.ctx, "item", "adopt", "web01", "--force", "--wait", "--yes"))
 	e.state(g, vault.FailedOver)
 	e.must(e.Operator.Do(e.ctx, "item", "failover", "web01", "--wait", "--yes"))
