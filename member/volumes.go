@@ -62,7 +62,7 @@ func volumes(mounts []mount, declared []Declared, uses []Use) []homeward.Volume 
 		path := resolve(d.Path)
 		d.Default = d.Default || given[path].Default
 		given[path] = d
-		if m, ok := on(mounts, path); ok && m.path != path {
+		if m, ok := on(all, path); ok && m.path != path { // else it is there: mounted, or given before
 			m.path = path
 			all = append(all, m)
 		}

@@ -42,6 +42,12 @@ func TestRole_RetentionVolume(t *testing.T) {
 	if !replica || !archive {
 		t.Errorf("volumes %+v", h.Volumes)
 	}
+	paths := map[string]int{} // the archive is given, and an item is on it
+	for _, v := range h.Volumes {
+		if paths[v.Path]++; paths[v.Path] > 1 {
+			t.Errorf("%s is listed twice: %+v", v.Path, h.Volumes)
+		}
+	}
 	other := req
 	other.Retention = s.path("points")
 	if _, err := target.Prepare(ctx, other); homeward.KindOf(err) != homeward.Conflict {
