@@ -166,7 +166,11 @@ func (it *Item) Commit(ctx context.Context) error {
 	if _, err := it.begin(op, homeward.Position{}); err != nil {
 		return err
 	}
-	err := it.step(ctx, "promote overlay", func(tell func(homeward.Progress)) error {
+	err := it.once(ctx, "see that all writes were seen", func(func(homeward.Progress)) error { return it.noteGrown(ctx) })
+	if err != nil {
+		return err
+	}
+	err = it.step(ctx, "promote overlay", func(tell func(homeward.Progress)) error {
 		return poll(ctx, func() (bool, error) {
 			r, err := it.Standby.Target.Promote(ctx, homeward.GenerationRequest{Item: it.ID(), Generation: it.Generation})
 			if err == nil {
@@ -236,6 +240,31 @@ func (it *Item) noteUnseen(ctx context.Context, g homeward.Generation) error {
 	}
 	it.Unseen = unseen
 	return it.save()
+}
+
+// noteGrown writes down that the view holds more than the agent saw: somebody ran it by hand
+// under the generation in force, while the agent was away. The view is asked first: what
+// is written meanwhile is in the agent's map before it is there.
+func (it *Item) noteGrown(ctx context.Context) error {
+	replica, err := it.Standby.Target.Report(ctx, homeward.ItemRequest{Item: it.ID()})
+	if err != nil {
+		return err
+	}
+	report, err := it.Standby.Agent.Report(ctx, homeward.ItemRequest{Item: it.ID()})
+	if err != nil && homeward.KindOf(err) != homeward.NotFound {
+		return err
+	}
+	var grown int64
+	for _, v := range replica.Views {
+		if v.Kind == homeward.ViewDurable {
+			grown += v.OverlayBytes
+		}
+	}
+	for _, d := range report.Disks {
+		grown -= d.DirtyBytes + d.SuspectBytes
+	}
+	it.Unseen = it.Unseen || grown > 0 // the caller saves it with the step
+	return nil
 }
 
 // viewRefs are references to the disks of a view.

@@ -241,7 +241,7 @@ func (it *Item) settleAt(ctx context.Context, to *Side, req ReassociateRequest) 
 // takeOver has the old master target let its disks go, and the other one take them.
 func (it *Item) takeOver(ctx context.Context, to *Side, req ReassociateRequest) error {
 	var err error
-	if !req.Gone {
+	if !req.Gone && !it.List.Done[leaveStep] {
 		err = it.once(ctx, "bring the old replica to rest", func(func(homeward.Progress)) error { return it.quiesce(ctx) })
 	}
 	if err == nil {

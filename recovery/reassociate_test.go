@@ -354,3 +354,25 @@ func TestReassociate_LeftAndComeBack(t *testing.T) {
 		t.Fatalf("told %d times, left %+v", role.told, it.Left)
 	}
 }
+
+// unprepared is a master target that does not take a replica.
+type unprepared struct{ homeward.MasterTarget }
+
+func (unprepared) Prepare(context.Context, homeward.ReplicaRequest) (homeward.ReplicaReport, error) {
+	return homeward.ReplicaReport{}, homeward.Errorf("prepare replica", homeward.Unavailable, "m0", "", "it is away")
+}
+
+// Once a dead master target's disks are taken, who goes on need not say again that it is
+// off: there is no old replica to bring to rest any more.
+func TestReassociate_GoneAndGoneOn(t *testing.T) {
+	w, it, to, ctx := twoTargets(t)
+	w.Away.LoseTarget()
+	role := to.Target
+	to.Target = unprepared{role}
+	if _, err := it.Reassociate(ctx, to, recovery.ReassociateRequest{SameDisks: true, Gone: true}); !homeward.Retryable(err) {
+		t.Fatal(err)
+	}
+	to.Target = role
+	must(t, reassociated(ctx, it, to, recovery.ReassociateRequest{SameDisks: true}))
+	replicates(ctx, t, w, it)
+}

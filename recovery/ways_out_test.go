@@ -160,3 +160,39 @@ func TestCommit_Begun(t *testing.T) {
 	}
 	must(t, it.Commit(ctx))
 }
+
+// grown is a master target whose view somebody wrote to, with its agent away.
+type grown struct{ homeward.MasterTarget }
+
+func (g grown) Report(ctx context.Context, req homeward.ItemRequest) (homeward.ReplicaReport, error) {
+	r, err := g.MasterTarget.Report(ctx, req)
+	for i := range r.Views {
+		r.Views[i].OverlayBytes += homeward.BlockSize
+	}
+	return r, err
+}
+
+// A view that holds more than its agent saw was written to by somebody else, under the
+// generation in force: the next reprotect compares everything, and else nothing.
+func TestCommit_Unseen(t *testing.T) {
+	for _, by := range []bool{false, true} {
+		w, it, ctx := protected(t)
+		must(t, it.FailOver(ctx, homeward.Position{}))
+		ran(ctx, t, w, it.Standby, it.ID())
+		role := it.Standby.Target
+		if by {
+			it.Standby.Target = grown{role}
+		}
+		must(t, it.Commit(ctx))
+		it.Running.Target = role
+		if it.Unseen != by {
+			t.Fatalf("written to by somebody else: %t; found so: %t", by, it.Unseen)
+		}
+		rev, err := it.Reprotect(ctx)
+		must(t, err)
+		if rev.Estimate.FullReads > 0 != by {
+			t.Fatalf("written to by somebody else: %t; %d bytes were compared", by, rev.Estimate.FullReads)
+		}
+		replicates(ctx, t, w, it)
+	}
+}
