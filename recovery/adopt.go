@@ -190,6 +190,9 @@ func (a *adopting) write(now picture) Adoption {
 	for _, p := range a.sides {
 		lost = append(lost, place(&r, p)...)
 	}
+	if l := a.was.Leaving; l != nil && len(l.Disks) > 0 && !slices.Equal(r.Moved[a.was.StandsAt], l.Disks) {
+		lost = append(lost, fmt.Sprintf("disks %s, made for master target %s at %s, have no part in it: what is left of them is for you to remove", strings.Join(l.Disks, ", "), l.To, a.was.StandsAt))
+	}
 	lost = append(lost, test(&r, now.stands)...)
 	out := Adoption{Record: r, Recorded: a.was.Words(), Found: r.Words(), Unknown: a.unknown, Lost: lost, Again: r.List.Op}
 	for _, p := range a.sides {

@@ -144,8 +144,11 @@ func TestReassociate_FailedOverMeanwhile(t *testing.T) {
 		t.Fatalf("its last writes would go elsewhere: %v", err)
 	}
 	g := w.Home.Hyper.Guest(it.ID())
-	for from := g.Done(); g.Done() < from+20; {
+	for from, applied := g.Done(), uint64(0); g.Done() < from+20 || applied == 0; { // else all is in its map still
 		must(t, w.Tick(ctx))
+		there, err := to.Target.Report(ctx, homeward.ItemRequest{Item: it.ID()})
+		must(t, err)
+		applied = there.Applied.Sequence
 	}
 	parting, err := it.FailOverWith(ctx, recovery.FailOverRequest{Shutdown: true})
 	must(t, err)
@@ -374,5 +377,32 @@ func TestReassociate_GoneAndGoneOn(t *testing.T) {
 	}
 	to.Target = role
 	must(t, reassociated(ctx, it, to, recovery.ReassociateRequest{SameDisks: true}))
+	replicates(ctx, t, w, it)
+}
+
+// A record of amid a move that was given up since: the disks that were made for it are
+// nobody's, and it is said.
+func TestReassociate_AdoptGivenUp(t *testing.T) {
+	w, it, to, ctx := twoTargets(t)
+	old := it.Standby
+	_, err := it.Reassociate(ctx, to, recovery.ReassociateRequest{})
+	must(t, err)
+	record := it.Snapshot()
+	made := it.Leaving.Disks[0]
+	for _, back := range []bool{false, true} {
+		if back {
+			must(t, reassociated(ctx, it, old, recovery.ReassociateRequest{SameDisks: true}))
+		}
+		sights := seen(ctx, it)
+		if !back {
+			away := sights[old.Name]
+			away.Target.V, away.Target.Err = to.Target.Report(ctx, homeward.ItemRequest{Item: it.ID()})
+			sights[old.Name] = away
+		}
+		got, err := recovery.Adopt(record, sights, it.Generation, false)
+		if lost := strings.Join(got.Lost, "; "); err != nil || (strings.Contains(lost, made) && strings.Contains(lost, "have no part")) != back {
+			t.Fatalf("given up %t: %v, told %q", back, err, lost)
+		}
+	}
 	replicates(ctx, t, w, it)
 }
