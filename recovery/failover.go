@@ -244,7 +244,8 @@ func (it *Item) noteUnseen(ctx context.Context, g homeward.Generation) error {
 
 // noteGrown writes down that the view holds more than the agent saw: somebody ran it by hand
 // under the generation in force, while the agent was away. The view is asked first: what
-// is written meanwhile is in the agent's map before it is there.
+// is written meanwhile is in the agent's map before it is there. It is a bound: blocks of
+// zeroes, which a view does not count, and suspect ones may hide as many others.
 func (it *Item) noteGrown(ctx context.Context) error {
 	replica, err := it.Standby.Target.Report(ctx, homeward.ItemRequest{Item: it.ID()})
 	if err != nil {
