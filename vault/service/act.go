@@ -79,8 +79,12 @@ func (s *recoveries) act(ctx context.Context, req vault.ActionRequest, caller va
 	return j, err
 }
 
+// ending is how long an operator waits for a job to end that has been told to.
+const ending = 20 * time.Second
+
 // endWait ends the job that waits for the first point of a direction. In a vault that was
-// just started it may not run yet: then it is told in a moment.
+// just started it may not run yet: then it is told in a moment. A job that cannot be
+// stored as ended holds nobody up for longer than ending.
 func (s *recoveries) endWait(ctx context.Context, id string) error {
 	moment, cancel := context.WithTimeout(ctx, monitorTimeout)
 	defer cancel()
@@ -88,8 +92,7 @@ func (s *recoveries) endWait(ctx context.Context, id string) error {
 		_, err := s.engine.Tell(ctx, vault.JobRequest{ID: id, Action: vault.JobCancel})
 		switch homeward.KindOf(err) {
 		case "", homeward.Conflict: // it has ended, or is told already
-			_, err = s.engine.Wait(ctx, id)
-			return err
+			return s.awaitEnd(ctx, id)
 		case homeward.Unavailable:
 			if pause(moment, operationEvery) == nil {
 				continue
@@ -97,6 +100,16 @@ func (s *recoveries) endWait(ctx context.Context, id string) error {
 		}
 		return err
 	}
+}
+
+func (s *recoveries) awaitEnd(ctx context.Context, id string) error {
+	within, cancel := context.WithTimeout(ctx, ending)
+	defer cancel()
+	_, err := s.engine.Wait(within, id)
+	if err != nil && within.Err() != nil && ctx.Err() == nil {
+		return homeward.Errorf("end job", homeward.Busy, id, "ask again in a moment, and look at the vault's log", "it has been cancelled and has not ended within %v", ending)
+	}
+	return err
 }
 
 // asked finds the job that the same request made before.

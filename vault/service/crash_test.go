@@ -40,7 +40,7 @@ func (r *rig) killedIn(ctx context.Context, rng *rand.Rand, req vault.ActionRequ
 		r.close()
 		e := &executioner{left: 1 + rng.IntN(45), dead: make(chan struct{})}
 		r.openCut(ctx, e.cut)
-		j, err := r.Act(admin(ctx), req)
+		j, err := r.actUntil(ctx, e.dead, req)
 		for err == nil && !j.State.Ended() {
 			select {
 			case <-e.dead:
@@ -66,6 +66,23 @@ func (r *rig) killedIn(ctx context.Context, rng *rand.Rand, req vault.ActionRequ
 		}
 		must(r.t, r.w.Tick(ctx))
 	}
+}
+
+// actUntil asks a vault that may die meanwhile: then nobody answers.
+func (r *rig) actUntil(ctx context.Context, dead <-chan struct{}, req vault.ActionRequest) (vault.Job, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-dead:
+		case <-ctx.Done():
+		}
+		cancel()
+	})
+	j, err := r.Act(admin(ctx), req)
+	cancel()
+	watch.Wait()
+	return j, err
 }
 
 // The vault is killed at random writes of each job of the round trip, and each job
