@@ -170,6 +170,9 @@ type View struct {
 	Machine      Machine    `json:"machine"` // as it was at the point
 	Disks        []ViewDisk `json:"disks"`
 	OverlayBytes int64      `json:"overlay_bytes"`
+	// ByHand says that the view was given out offline, without vault or agent: what was
+	// written to it may be in no map. Stays as long as the view.
+	ByHand bool `json:"by_hand,omitempty"`
 }
 
 // ViewDisk is one disk of a view.

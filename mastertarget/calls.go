@@ -57,7 +57,7 @@ func (t *Target) FailOver(ctx context.Context, req homeward.FailOverRequest) (ho
 	if err != nil {
 		return homeward.View{}, err
 	}
-	return takeover{it}.failOver(ctx, req)
+	return takeover{it}.failOver(ctx, req, false)
 }
 
 // CancelFailOver implements homeward.Recovery.

@@ -12,13 +12,13 @@ func overlayDir(g homeward.Generation) string { return fmt.Sprintf("overlay-%016
 // takeover runs the copy.
 type takeover struct{ *item }
 
-// failOver serves a point with a durable overlay. Its time depends on the number
+// failOver serves a point with a durable overlay, by hand or as the vault asks. Its time depends on the number
 // of segments, not on how much was written since the point.
 //
 // The order is what makes it safe: fence, so that no delta is applied any more;
 // an empty overlay; the record, which makes it so; and only then the exports. What
 // is given up stays in the chain until a promotion writes its maps (I-0).
-func (it takeover) failOver(ctx context.Context, req homeward.FailOverRequest) (homeward.View, error) {
+func (it takeover) failOver(ctx context.Context, req homeward.FailOverRequest, byHand bool) (homeward.View, error) {
 	const op = "fail over"
 	if err := it.take(ctx, op); err != nil {
 		return homeward.View{}, err
@@ -49,7 +49,7 @@ func (it takeover) failOver(ctx context.Context, req homeward.FailOverRequest) (
 	if err := it.fence.raise(op, req.Generation); err != nil {
 		return homeward.View{}, err
 	}
-	if err := it.recordFailOver(ctx, op, req.Generation, p.boundary, st); err != nil {
+	if err := it.recordFailOver(ctx, op, failOver{Generation: req.Generation, ByHand: byHand}, p.boundary, st); err != nil {
 		return homeward.View{}, err
 	}
 	if st.fault != nil { // of the point before perhaps, which is not the one that runs any more
@@ -87,12 +87,13 @@ func (it takeover) failedOverAlready(ctx context.Context, op string, req homewar
 }
 
 // recordFailOver makes a boundary the one that runs.
-func (it takeover) recordFailOver(ctx context.Context, op string, g homeward.Generation, boundary uint64, st state) error {
+func (it takeover) recordFailOver(ctx context.Context, op string, f failOver, boundary uint64, st state) error {
 	t, err := it.tipAt(st, boundary)
 	if err != nil {
 		return err
 	}
-	if err := createStores(it.FS, it.path(overlayDir(g)), st.replica.pointDisks(t.Machine, boundary)); err != nil {
+	f.Tip = t
+	if err := createStores(it.FS, it.path(overlayDir(f.Generation)), st.replica.pointDisks(t.Machine, boundary)); err != nil {
 		return homeward.Wrap(err, op, it.subject())
 	}
 	// Change point: who runs on the old overlay is cut off before it is let go.
@@ -101,7 +102,7 @@ func (it takeover) recordFailOver(ctx context.Context, op string, g homeward.Gen
 	}
 	err = it.update(op, func(r *record) {
 		r.State = homeward.ReplicaFailedOver
-		r.FailOver = &failOver{Generation: g, Tip: t}
+		r.FailOver = &f
 	})
 	if err == nil {
 		err = it.sweep()

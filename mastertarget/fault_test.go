@@ -215,6 +215,38 @@ func TestOffline_Recover(t *testing.T) {
 	}
 }
 
+// A view that was given out by hand is known as such, whoever made it, also after a
+// crash and once it is the replica; a failover by the vault is not.
+func TestRecover_IsRemembered(t *testing.T) {
+	for _, served := range []bool{false, true} {
+		r := newRig(t)
+		r.open()
+		r.prepare()
+		r.steps(4)
+		byHand := func(want bool) {
+			t.Helper()
+			views := r.report().Views
+			if len(views) != 1 || views[0].ByHand != want {
+				t.Fatalf("served before: %t; views %+v, by hand: %t", served, views, want)
+			}
+		}
+		if served {
+			must(r.target.FailOver(ctx, homeward.FailOverRequest{Item: id, Generation: r.next()}))(t)
+			byHand(false)
+		}
+		v := must(mastertarget.Recover(ctx, r.target, id, homeward.Position{}))(t)
+		if !v.ByHand {
+			t.Fatalf("the view says nothing: %+v", v)
+		}
+		byHand(true)
+		r.crash(false)
+		byHand(true)
+		g := r.report().Generation
+		must(r.target.Promote(ctx, homeward.GenerationRequest{Item: id, Generation: g}))(t)
+		byHand(true)
+	}
+}
+
 func TestForget_LeavesDisksAndFence(t *testing.T) {
 	r := newRig(t)
 	r.open()

@@ -56,7 +56,8 @@ func holdsItems(c Config) (bool, error) {
 // bootable one) under a generation raised from what this target alone knows, and
 // returns the view to boot. Asked again for the same point it finds the view;
 // for another one it changes the point, which drops what was written to the view.
-// The vault, when it comes back, learns the generation from Report and adopts it.
+// The vault, when it comes back, learns the generation from Report and adopts it. That
+// the view was given out by hand is recorded before it is served (View.ByHand).
 func Recover(ctx context.Context, t *Target, id homeward.ItemID, point homeward.Position) (homeward.View, error) {
 	it, err := t.item("recover", id, false)
 	if err != nil {
@@ -67,8 +68,16 @@ func Recover(ctx context.Context, t *Target, id homeward.ItemID, point homeward.
 			return homeward.View{}, err
 		}
 		defer it.give()
+		err := it.update("recover", func(r *record) {
+			given := *r.FailOver
+			given.ByHand = true
+			r.FailOver = &given
+		})
+		if err != nil {
+			return homeward.View{}, err
+		}
 		return takeover{it}.servedFailOver(ctx, "recover")
 	}
 	g := it.fence.generation().Next()
-	return t.FailOver(ctx, homeward.FailOverRequest{Item: id, Generation: g, Point: point})
+	return takeover{it}.failOver(ctx, homeward.FailOverRequest{Item: id, Generation: g, Point: point}, true)
 }

@@ -56,6 +56,8 @@ func (r *record) endLegAt(boundary uint64) { r.Leg.Boundary = min(r.Leg.Boundary
 type failOver struct {
 	Generation homeward.Generation `json:"generation"`
 	Tip        tip                 `json:"tip"` // the point; what the tip becomes when the view is promoted
+	// ByHand: Recover gave the view out. Recorded before it is served, and never taken back.
+	ByHand bool `json:"by_hand,omitempty"`
 }
 
 // rollBack is a roll-back that has begun.

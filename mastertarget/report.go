@@ -55,8 +55,7 @@ func (it reporter) reportWork(r *homeward.ReplicaReport, st state) {
 	it.mu.Lock()
 	defer it.mu.Unlock()
 	for _, v := range it.views {
-		view := v.View
-		view.OverlayBytes = v.overlayBytes()
+		view := it.told(v)
 		r.RetentionBytes += view.OverlayBytes
 		r.Views = append(r.Views, view)
 	}

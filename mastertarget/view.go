@@ -35,8 +35,14 @@ func (v *view) overlayBytes() (n int64) {
 func (it *item) reportView(v *view) homeward.View {
 	it.mu.Lock()
 	defer it.mu.Unlock()
+	return it.told(v)
+}
+
+// told is how a view stands; the caller holds mu.
+func (it *item) told(v *view) homeward.View {
 	r := v.View
 	r.OverlayBytes = v.overlayBytes()
+	r.ByHand = v.Kind == homeward.ViewDurable && it.rec.FailOver != nil && it.rec.FailOver.ByHand
 	return r
 }
 

@@ -224,6 +224,10 @@ func (a *adopting) legs(r *Record, now picture) (lost []string) {
 	}
 	if r.State == Committed {
 		r.View, r.Point = now.view, now.view.Point
+		if now.view.ByHand && !r.Unseen {
+			r.Unseen = true
+			lost = append(lost, "what was written while it ran by hand, without an agent, may be in no map: the next reprotect compares all blocks of both sides, by digest")
+		}
 	}
 	if r.State == Synchronizing {
 		return a.synchronizes(r, runner)

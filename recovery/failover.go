@@ -244,8 +244,9 @@ func (it *Item) noteUnseen(ctx context.Context, g homeward.Generation) error {
 
 // noteGrown writes down that the view holds more than the agent saw: somebody ran it by hand
 // under the generation in force, while the agent was away. The view is asked first: what
-// is written meanwhile is in the agent's map before it is there. It is a bound: blocks of
-// zeroes, which a view does not count, and suspect ones may hide as many others.
+// is written meanwhile is in the agent's map before it is there. The target remembers that
+// it gave the view out by hand; one of an older version does not, and then the size is a
+// bound: blocks of zeroes, which a view does not count, and suspect ones may hide others.
 func (it *Item) noteGrown(ctx context.Context) error {
 	replica, err := it.Standby.Target.Report(ctx, homeward.ItemRequest{Item: it.ID()})
 	if err != nil {
@@ -256,15 +257,17 @@ func (it *Item) noteGrown(ctx context.Context) error {
 		return err
 	}
 	var grown int64
+	byHand := false
 	for _, v := range replica.Views {
 		if v.Kind == homeward.ViewDurable {
 			grown += v.OverlayBytes
+			byHand = byHand || v.ByHand
 		}
 	}
 	for _, d := range report.Disks {
 		grown -= d.DirtyBytes + d.SuspectBytes
 	}
-	it.Unseen = it.Unseen || grown > 0 // the caller saves it with the step
+	it.Unseen = it.Unseen || byHand || grown > 0 // the caller saves it with the step
 	return nil
 }
 

@@ -172,16 +172,31 @@ func (g grown) Report(ctx context.Context, req homeward.ItemRequest) (homeward.R
 	return r, err
 }
 
-// A view that holds more than its agent saw was written to by somebody else, under the
-// generation in force: the next reprotect compares everything, and else nothing.
+// byHand is a master target that gave its view out offline.
+type byHand struct{ homeward.MasterTarget }
+
+func (b byHand) Report(ctx context.Context, req homeward.ItemRequest) (homeward.ReplicaReport, error) {
+	r, err := b.MasterTarget.Report(ctx, req)
+	for i := range r.Views {
+		r.Views[i].ByHand = true
+	}
+	return r, err
+}
+
+// A view that was given out by hand, or holds more than its agent saw, was written to
+// by somebody else, under the generation in force: the next reprotect compares
+// everything, and else nothing.
 func TestCommit_Unseen(t *testing.T) {
-	for _, by := range []bool{false, true} {
+	for _, how := range []func(homeward.MasterTarget) homeward.MasterTarget{nil,
+		func(role homeward.MasterTarget) homeward.MasterTarget { return grown{role} },
+		func(role homeward.MasterTarget) homeward.MasterTarget { return byHand{role} }} {
+		by := how != nil
 		w, it, ctx := protected(t)
 		must(t, it.FailOver(ctx, homeward.Position{}))
 		ran(ctx, t, w, it.Standby, it.ID())
 		role := it.Standby.Target
 		if by {
-			it.Standby.Target = grown{role}
+			it.Standby.Target = how(role)
 		}
 		must(t, it.Commit(ctx))
 		it.Running.Target = role
