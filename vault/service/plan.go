@@ -152,11 +152,14 @@ func (s *recoveries) losses(ctx context.Context, it vault.Item, req vault.Action
 		all = append(all, "everything written after the chosen point, "+req.Input.Point)
 	}
 	if req.Action == vault.Failover || req.Input.Force {
-		newest := "not known"
+		newest, of := "not known", "what"
 		if known && !now.replication.Newest.IsZero() {
 			newest = now.replication.Newest.UTC().Format(time.RFC3339)
 		}
-		all = append(all, "what was written after the newest recovery point (from "+newest+") and cannot be shipped any more; it stays on the old side's disks until reprotect, and then as its branch")
+		if !c.newest() {
+			of = "of that, what"
+		}
+		all = append(all, of+" was written after the newest recovery point (from "+newest+"): it cannot be shipped any more, and stays on the old side's disks until reprotect, and then as its branch")
 	}
 	return all
 }

@@ -140,7 +140,10 @@ func (s *workshop) onlyOther(ctx context.Context, from vault.Node) (string, erro
 			others = append(others, n.Name)
 		}
 	}
-	if len(others) == 1 {
+	switch len(others) {
+	case 0:
+		return "", homeward.Errorf("reassociate", homeward.Conflict, "to", "enrol one there, or bring one back", "no other %s of site %s is ready", from.Role, from.Site)
+	case 1:
 		return others[0], nil
 	}
 	return "", homeward.Errorf("reassociate", homeward.Invalid, "to", fmt.Sprintf("name a %s of site %s that is ready", from.Role, from.Site), "%d others could be meant: %s", len(others), strings.Join(others, ", "))
