@@ -23,7 +23,7 @@ func ages(ctx context.Context, b *measure.Bench) (all []measure.Series, err erro
 		intervals = intervals[:1]
 	}
 	if b.Full {
-		loads, intervals, rounds = []int{1, 10, 50}, []time.Duration{100 * time.Millisecond, time.Second, 5 * time.Second}, 3
+		loads, intervals, rounds = []int{1, 10, 50}, []time.Duration{100 * time.Millisecond, time.Second, 5 * time.Second}, 1
 	}
 	for _, interval := range intervals {
 		for _, load := range loads {
@@ -60,7 +60,7 @@ func age(ctx context.Context, b *measure.Bench, load int, interval time.Duration
 		length = time.Second
 	}
 	if b.Full {
-		length = max(15*time.Second, 6*interval)
+		length = max(10*time.Second, 4*interval)
 	}
 	load4k := startLoad(ctx, uri, load, length+interval, b.Seed)
 	if err := sites.Pause(ctx, interval); err != nil { // the first cut under load
