@@ -57,7 +57,7 @@ long: build
 	HOMEWARD_CASES=$${HOMEWARD_CASES:-2000} $(GO) test -timeout 3h -run 'Random|Model|Powerloss|Kill' ./...
 
 # Homeward beside its peers: quick, under five minutes. FULL=1: all settings, and
-# docs/benchmarks.md anew; about two hours, on a machine that does nothing else.
+# docs/benchmarks.md anew; about an hour, on a machine that does nothing else.
 bench: build
 	$(GO) run ./bench -install $(if $(FULL),-full -docs docs) $(ARGS)
 
