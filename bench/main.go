@@ -96,6 +96,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
+	stopped := ctx.Err() // what was measured until then is told all the same
 	if o.into != "" {
 		old, err := report.Read(o.into)
 		if err != nil {
@@ -103,7 +104,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		}
 		r = join(old, r)
 	}
-	return show(o, r, out)
+	return errors.Join(show(o, r, out), stopped)
 }
 
 func list(out io.Writer) error {
@@ -189,7 +190,7 @@ func measureAll(ctx context.Context, o options, picked []measure.Chapter, progre
 		b.Say("%s: %s", c.Name, c.What)
 		start := time.Now()
 		f, err := c.Measure(ctx, b)
-		f.Name, f.Took = c.Name, time.Since(start).Seconds()
+		f.Name, f.Began, f.Took, f.Full = c.Name, start, time.Since(start).Seconds(), o.full
 		if err != nil {
 			f.Error = err.Error()
 			b.Say("%s: not finished: %v", c.Name, err)
@@ -197,11 +198,11 @@ func measureAll(ctx context.Context, o options, picked []measure.Chapter, progre
 		r.Figures = append(r.Figures, f)
 	}
 	r.Took = time.Since(began).Seconds()
-	return r, ctx.Err()
+	return r, nil
 }
 
-// join puts newer figures into an older result. What is told of the machine and the
-// mode is the newer's; each figure keeps the time that it took.
+// join puts newer figures into an older result. What is told of the machine is the
+// newer's; each figure keeps when and how it was taken.
 func join(old, r measure.Result) measure.Result {
 	r.Took = 0
 	var all []measure.Figure

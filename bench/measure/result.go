@@ -37,8 +37,11 @@ type Figure struct {
 	Plots  []Plot   `json:"plots"`
 	Goals  []Goal   `json:"goals"`
 	Notes  []string `json:"notes,omitempty"`
-	Took   float64  `json:"took_seconds"`
-	Error  string   `json:"error,omitempty"` // it was not finished, and why
+	// When and how it was taken: figures of several runs may be joined.
+	Began time.Time `json:"began"`
+	Took  float64   `json:"took_seconds"`
+	Full  bool      `json:"full"`            // false: in the quick mode
+	Error string    `json:"error,omitempty"` // it was not finished, and why
 }
 
 // Select picks series: those that have all these labels.

@@ -34,14 +34,10 @@ func (d *document) say(format string, args ...any) {
 }
 
 func (d *document) head(r measure.Result) {
-	m, mode, again := r.Machine, "quick", "make bench"
-	if r.Full {
-		mode, again = "full", "make bench FULL=1"
-	}
+	m := r.Machine
 	d.say("# Homeward, measured\n\n")
-	d.say("Everything here was measured by `%s` (the %s mode) in one go on one machine,\nHomeward and its peers in turns (A B, B A, A B ...). Do it again with the same command.\n", again, mode)
-	d.say("The numbers behind it are in [results.json](benchmarks/results.json).\n\n")
-	d.say("* A value is the **median of %d runs** where a table does not say otherwise, *(a to b)* the least and the most.\n", r.Rounds)
+	d.say("Everything here was measured on one machine, Homeward and its peers in turns (A B, B A,\nA B ...). Do it again: `make bench` is the quick mode, `make bench FULL=1` the full one, and each\nchapter says which it was. The numbers behind it are in [results.json](benchmarks/results.json).\n\n")
+	d.say("* A value is the **median of its runs**, *(a to b)* the least and the most; each chapter says how many.\n")
 	d.say("* A **ratio** is the median of ratios pair by pair, of runs that followed each other.\n")
 	d.say("* After each run that copies, **all bytes of the disks are compared**. A fast wrong answer counts as failed.\n")
 	d.say("* A contender that could not be had is listed as such, with the reason.\n\n")
@@ -111,7 +107,7 @@ func anchor(title string) string {
 }
 
 func (d *document) figure(f measure.Figure, folder string) {
-	d.say("## %s\n\n%s\n\n", f.Title, strings.TrimSpace(f.What))
+	d.say("## %s\n\n%s\n\n*%s*\n\n", f.Title, strings.TrimSpace(f.What), taken(f))
 	if f.Error != "" {
 		d.say("**Not finished:** %s\n\n", f.Error)
 	}
@@ -128,6 +124,37 @@ func (d *document) figure(f measure.Figure, folder string) {
 	if len(f.Notes) > 0 {
 		d.say("\n")
 	}
+}
+
+// taken tells how a figure was measured.
+func taken(f measure.Figure) string {
+	mode := "quick"
+	if f.Full {
+		mode = "full"
+	}
+	least, most := 0, 0
+	for _, s := range f.Series {
+		for _, c := range s.Contenders() {
+			n := 0
+			for _, r := range s.Runs {
+				if r.Contender == c && r.Error == "" {
+					n++
+				}
+			}
+			if n > 0 && (least == 0 || n < least) {
+				least = n
+			}
+			most = max(most, n)
+		}
+	}
+	runs := fmt.Sprintf("%d runs", most)
+	switch {
+	case least != most:
+		runs = fmt.Sprintf("%d to %d runs", least, most)
+	case most == 1:
+		runs = "one run"
+	}
+	return fmt.Sprintf("Taken %s in %.0f minutes, %s mode, %s of each contender in each setting.", f.Began.UTC().Format("2006-01-02 15:04 MST"), max(1, f.Took/60), mode, runs)
 }
 
 func (d *document) table(f measure.Figure, t measure.Table) {

@@ -26,23 +26,20 @@ func chapter(ctx context.Context, b *measure.Bench) (f measure.Figure, err error
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
 	f.Notes = append(f.Notes, "TCP's congestion control on all links: "+r.net.Congestion+".")
-	for _, group := range settings(b) {
-		if err = r.group(ctx, group, &f); err != nil {
-			break
+	err = r.bulk(ctx, &f)
+	for i, group := range settings(b) {
+		if err == nil {
+			err = r.group(ctx, group, i == 0, &f)
 		}
-	}
-	if err == nil {
-		err = r.bulk(ctx, &f)
 	}
 	present(&f)
 	return f, err
 }
 
-// group measures settings of one disk size.
-func (r *rig) group(ctx context.Context, group []setting, f *measure.Figure) (err error) {
+// group measures settings of one disk size, and digests of such disks.
+func (r *rig) group(ctx context.Context, group []setting, digests bool, f *measure.Figure) (err error) {
 	t := &stock{r: r, disk: group[0].disk}
 	defer func() { err = errors.Join(err, t.close(ctx)) }()
-	digests := !r.b.Full || t.disk == 2*gib // of the disks that fit into memory
 	if digests {
 		if err := t.protect(ctx); err != nil {
 			return err
