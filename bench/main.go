@@ -193,6 +193,9 @@ func measureAll(ctx context.Context, o options, picked []measure.Chapter, progre
 		f.Name, f.Began, f.Took, f.Full = c.Name, start, time.Since(start).Seconds(), o.full
 		if err != nil {
 			f.Error = err.Error()
+			if ctx.Err() != nil {
+				f.Error = interrupted
+			}
 			b.Say("%s: not finished: %v", c.Name, err)
 		}
 		r.Figures = append(r.Figures, f)
@@ -200,6 +203,9 @@ func measureAll(ctx context.Context, o options, picked []measure.Chapter, progre
 	r.Took = time.Since(began).Seconds()
 	return r, nil
 }
+
+// interrupted is said of a figure that somebody had no time for.
+const interrupted = "it was interrupted: settings of its mode that are in no table were not measured."
 
 // join puts newer figures into an older result. What is told of the machine is the
 // newer's; each figure keeps when and how it was taken.
