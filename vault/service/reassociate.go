@@ -142,7 +142,7 @@ func (s *workshop) onlyOther(ctx context.Context, from vault.Node) (string, erro
 	}
 	switch len(others) {
 	case 0:
-		return "", homeward.Errorf("reassociate", homeward.Conflict, "to", "enrol one there, or bring one back", "no other %s of site %s is ready", from.Role, from.Site)
+		return "", homeward.Errorf("reassociate", homeward.Invalid, "to", "enrol one there, or bring one back", "no other %s of site %s is ready", from.Role, from.Site)
 	case 1:
 		return others[0], nil
 	}

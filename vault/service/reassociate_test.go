@@ -109,7 +109,7 @@ func TestReassociate_Refusals(t *testing.T) {
 	kind(t, ask(vault.ReassociateRequest{From: "mt-away", To: "mt-2-away", Retention: "/none"}), homeward.Invalid, "/none")
 	r.stateOfNode(ctx, "mt-2-away", vault.NodeDisconnected)
 	kind(t, ask(vault.ReassociateRequest{From: "mt-away", To: "mt-2-away"}), homeward.Conflict, "R34")
-	kind(t, ask(vault.ReassociateRequest{From: "mt-away"}), homeward.Invalid, "0 others")
+	kind(t, ask(vault.ReassociateRequest{From: "mt-away"}), homeward.Invalid, "no other master-target")
 	r.stateOfNode(ctx, "mt-2-away", vault.NodeReady)
 	r.w.Away.LoseTarget()
 	plan, err := r.PlanReassociate(admin(ctx), vault.ReassociateRequest{From: "mt-away", To: "mt-2-away", SameDisks: true})
